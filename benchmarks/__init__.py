@@ -1,0 +1,1 @@
+"""PocketRank beside what one would use instead."""

@@ -1,0 +1,1 @@
+"""Programs that show the whole of PocketRank at work."""
