@@ -1,0 +1,301 @@
+"""The bundle: a model, its schema and its history, as a directory of files named by a manifest.
+
+The manifest names each file with its size and SHA-256, so whoever trusts the
+manifest's bytes trusts the bundle. ``Bundle.open`` reads each file once,
+verifies those bytes and hands out only them: nothing is read again from disk
+after it was checked. This module is the only one that spells a manifest key;
+``docs/bundle.md`` lists them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketrank.errors import BundleError, InputError
+from pocketrank.schema import Schema
+
+FORMAT: Final = 1
+MANIFEST: Final = "manifest.json"
+RANK_MODEL: Final = "rank.tflite"
+TRAIN_MODEL: Final = "train.tflite"
+PARAMS: Final = "params.npz"
+GOLDEN: Final = "golden.npz"
+VECTORS: Final = "vectors.npz"
+FILES: Final = frozenset({RANK_MODEL, TRAIN_MODEL, PARAMS, GOLDEN, VECTORS})
+REQUIRED_FILES: Final = frozenset({RANK_MODEL, PARAMS, GOLDEN})
+
+MAX_MANIFEST_BYTES: Final = 1 << 20
+MAX_FILE_BYTES: Final = 64 << 20
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A trainable tensor: an input of every signature, its value in ``params.npz``."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of the bundle as the manifest vouches for it."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class PrivacyStatement:
+    """What was spent to make the parameters of this bundle.
+
+    ``epsilon`` is None where devices' data was used without noise, and 0 where
+    no device's data was used at all.
+    """
+
+    mechanism: str = "none"
+    unit: str = "device"
+    sampling: str = "none"
+    epsilon: float | None = 0.0
+    delta: float = 0.0
+    rounds: int = 0
+    noise_multiplier: float = 0.0
+    clipping_norm: float = 0.0
+
+
+@dataclass(frozen=True)
+class PrivacyPolicy:
+    """What a device demands of a round on this bundle, or it takes no part."""
+
+    min_cohort: int
+    max_clipping_norm: float
+    min_noise_multiplier: float
+    max_rounds: int
+    max_local_steps: int = 1
+    max_learning_rate: float = 1.0
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where a bundle comes from."""
+
+    parent: str | None = None
+    """Digest of the bundle that this one was improved from."""
+    source: str = "export"
+    """``export`` or ``federated``."""
+    data: str = ""
+    """What it was trained on, in words for a person."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a device must know of a bundle before it runs it."""
+
+    name: str
+    version: int
+    schema: Schema
+    slate_sizes: tuple[int, ...]
+    trainable: tuple[Parameter, ...]
+    policy: PrivacyPolicy
+    privacy: PrivacyStatement = PrivacyStatement()
+    lineage: Lineage = Lineage()
+    runtimes: Mapping[str, str] = field(default_factory=dict)
+    """Runtime name to the version that the bundle was verified on."""
+    report: Mapping[str, float] = field(default_factory=dict)
+    """Figures of the export gates, by name."""
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a manifest that no device could use."""
+        if not _NAME.fullmatch(self.name):
+            raise BundleError(f"manifest name: expected 1 to 64 of a-z 0-9 _ -, got {self.name!r}")
+        if self.version < 1:
+            raise BundleError(f"manifest version: expected 1 or more, got {self.version}")
+        sizes = self.slate_sizes
+        if not sizes or list(sizes) != sorted(set(sizes)) or not 1 <= sizes[0] <= sizes[-1] <= 4096:
+            raise BundleError(f"manifest slate_sizes: expected ascending sizes from 1 to 4096, got {list(sizes)}")
+        if unknown := set(self.files) - FILES:
+            raise BundleError(f"manifest files: unknown names {sorted(unknown)}; expected among {sorted(FILES)}")
+
+    def to_json(self) -> bytes:
+        """Canonical bytes: sorted keys, no space, UTF-8, a closing newline."""
+        body = {"format": FORMAT, **dataclasses.asdict(self), "schema": self.schema.to_json()}
+        text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+        return text.encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Manifest:
+        """Read a manifest, refusing duplicate, missing and unknown keys.
+
+        Raises:
+            BundleError: It is not a manifest of this format.
+        """
+        if len(data) > MAX_MANIFEST_BYTES:
+            raise BundleError(f"{MANIFEST}: {len(data)} bytes; expected at most {MAX_MANIFEST_BYTES}")
+        try:
+            body = json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+            if not isinstance(body, dict) or body.pop("format", None) != FORMAT:
+                raise BundleError(f"{MANIFEST}: expected format {FORMAT}; update the SDK to read a newer one")
+            return cls(
+                name=body.pop("name"),
+                version=body.pop("version"),
+                schema=Schema.from_json(body.pop("schema")),
+                slate_sizes=tuple(body.pop("slate_sizes")),
+                trainable=tuple(Parameter(p["name"], tuple(p["shape"])) for p in body.pop("trainable")),
+                policy=PrivacyPolicy(**body.pop("policy")),
+                privacy=PrivacyStatement(**body.pop("privacy")),
+                lineage=Lineage(**body.pop("lineage")),
+                runtimes=dict(body.pop("runtimes")),
+                report=dict(body.pop("report")),
+                files={name: FileEntry(**entry) for name, entry in body.pop("files").items()},
+                **body,
+            )
+        except BundleError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise BundleError(f"{MANIFEST}: not a manifest ({type(error).__name__}: {error})") from error
+
+
+class Bundle:
+    """A verified bundle, held in memory.
+
+    Attributes:
+        manifest: What the bundle says of itself.
+        digest: SHA-256 of the manifest's bytes; it identifies the bundle.
+        files: Name to verified bytes.
+    """
+
+    def __init__(self, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+        """Verify ``files`` against ``manifest``; use ``Bundle.open`` for a directory."""
+        if missing := REQUIRED_FILES - set(manifest.files):
+            raise BundleError(f"bundle: the manifest lacks {sorted(missing)}")
+        for name, entry in manifest.files.items():
+            _verify(name, files.get(name), entry)
+        self.manifest = manifest
+        self.files: Mapping[str, bytes] = MappingProxyType({name: files[name] for name in manifest.files})
+        self.digest = hashlib.sha256(manifest.to_json()).hexdigest()
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Bundle:
+        """Read and verify the bundle in ``folder``.
+
+        Raises:
+            BundleError: A file is missing, too large, or not what the manifest vouches for.
+        """
+        root = Path(folder)
+        manifest = Manifest.from_json(_read(root / MANIFEST, MAX_MANIFEST_BYTES))
+        return cls(manifest, {name: _read(root / name, entry.size_bytes) for name, entry in manifest.files.items()})
+
+    def params(self) -> dict[str, Array]:
+        """Values of the trainable parameters, float32, by name, in the manifest's order."""
+        arrays = load_arrays(self.files[PARAMS])
+        found = {name: value.shape for name, value in arrays.items()}
+        expected = {parameter.name: parameter.shape for parameter in self.manifest.trainable}
+        if found != expected or not all(np.isfinite(value).all() for value in arrays.values()):
+            raise BundleError(f"{PARAMS}: expected finite {expected}, got {found}")
+        return {name: arrays[name].astype(np.float32) for name in expected}
+
+    def golden(self) -> dict[str, npt.NDArray[Any]]:
+        """Golden vectors: ``features`` [s, n, d], ``mask`` [s, n] and the expected ``scores`` [s, n]."""
+        return load_arrays(self.files[GOLDEN])
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the bundle to ``folder``, which appears whole or not at all.
+
+        Raises:
+            InputError: ``folder`` exists already.
+        """
+        target = Path(folder)
+        if target.exists():
+            raise InputError(f"folder: {target} exists; a bundle is never overwritten, choose another")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            for name, content in {**self.files, MANIFEST: self.manifest.to_json()}.items():
+                (staging / name).write_bytes(content)
+            staging.chmod(0o755)
+            staging.rename(target)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+
+
+def build(manifest: Manifest, files: Mapping[str, bytes]) -> Bundle:
+    """Make a bundle of ``files``; the manifest's table of files is filled in here."""
+    table = {name: FileEntry(hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()}
+    return Bundle(dataclasses.replace(manifest, files=table), files)
+
+
+def save_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """An ``.npz`` of plain arrays, byte for byte the same for the same arrays."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]  # numpy types the keywords as allow_pickle's bool
+    return buffer.getvalue()
+
+
+def load_arrays(data: bytes, max_bytes: int = MAX_FILE_BYTES) -> dict[str, npt.NDArray[Any]]:
+    """Read an ``.npz`` without pickle and without unpacking more than ``max_bytes``.
+
+    Raises:
+        BundleError: It is not such a file, or it would unpack to more.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > max_bytes:
+            raise BundleError(f"arrays: {unpacked} bytes unpacked; expected at most {max_bytes}")
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleError(f"arrays: not an .npz of plain arrays ({error})") from error
+
+
+def _verify(name: str, data: bytes | None, entry: FileEntry) -> None:
+    if entry.size_bytes > MAX_FILE_BYTES or not _SHA256.fullmatch(entry.sha256):
+        raise BundleError(f"manifest files: {name} has an impossible entry {entry}")
+    if data is None or len(data) != entry.size_bytes:
+        size = "nothing" if data is None else f"{len(data)} bytes"
+        raise BundleError(f"{name}: expected {entry.size_bytes} bytes, got {size}; fetch the bundle again")
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise BundleError(f"{name}: SHA-256 differs from the manifest's; fetch the bundle again")
+
+
+def _read(path: Path, size_bytes: int) -> bytes:
+    """At most one byte more than expected, so that an endless file can't fill memory."""
+    try:
+        with path.open("rb") as file:
+            return file.read(min(size_bytes, MAX_FILE_BYTES) + 1)
+    except OSError as error:
+        raise BundleError(f"{path}: can't be read ({error.strerror}); is this the folder of a bundle?") from error
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    body = dict(pairs)
+    if len(body) != len(pairs):
+        raise BundleError(f"{MANIFEST}: a key stands twice among {[key for key, _ in pairs]}")
+    return body
+
+
+def _no_constant(name: str) -> float:
+    raise BundleError(f"{MANIFEST}: {name} is not a number that JSON allows")

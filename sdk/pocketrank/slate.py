@@ -1,0 +1,73 @@
+"""An ordered result, what produced it, and how the app says what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from pocketrank.errors import InputError
+
+GIVEN_ORDER: Final = "given order"
+
+
+@dataclass(frozen=True)
+class RankedItem:
+    """A candidate in its place: ``position`` counts from 0; ``score`` is None where no model gave one."""
+
+    id: str
+    score: float | None
+    position: int
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Slate:
+    """Candidates in order, and how they came to it.
+
+    Attributes:
+        items: Best first.
+        bundle: Name and version of the bundle, as ``movies@3``.
+        stages: What ran, in order.
+        fallback: Why the order is not the model's, or None where it is.
+        latency_ms: Wall time of the whole call.
+    """
+
+    items: tuple[RankedItem, ...]
+    bundle: str
+    stages: tuple[str, ...]
+    fallback: str | None
+    latency_ms: float
+    _feedback: Callable[[str, float, float, float], None] = field(repr=False, compare=False)
+
+    def __iter__(self) -> Iterator[RankedItem]:
+        """The items, best first."""
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        """How many items there are."""
+        return len(self.items)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of the items, best first."""
+        return tuple(item.id for item in self.items)
+
+    def clicked(self, item: str | int, *, value: float = 1.0, label: float = 1.0, at_s: float | None = None) -> None:
+        """Say that the person engaged with ``item``; it becomes an event, and an outcome to learn from.
+
+        Args:
+            item: Id of an item of this slate.
+            value: What the engagement was worth, in the app's unit (1, a rating, seconds).
+            label: How good an outcome it was for the ranking, 0 to 1.
+            at_s: Unix time; now by default.
+
+        Raises:
+            InputError: The item is not in this slate.
+            StoreError: It could not be kept.
+        """
+        name = str(item)
+        if name not in self.ids:
+            raise InputError(f"item {name!r} is not in this slate of {len(self.items)}; tell of shown items only")
+        self._feedback(name, value, label, time.time() if at_s is None else at_s)

@@ -1,0 +1,63 @@
+"""Does this bundle give the scores it was signed for, on the runtime that is here?
+
+``python -m pocketrank.verification BUNDLE SLATES.npz OUT.npz`` scores stored
+slates, so that one environment can check what another one's runtime makes of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketrank.bundle import Bundle, load_arrays, save_arrays
+from pocketrank.errors import ModelError
+from pocketrank.scorer import Scorer
+
+Array = npt.NDArray[np.float32]
+TOLERANCE: Final = 1e-3
+"""Largest difference of a score to the golden one, in the unit of the scores' own spread."""
+
+
+def score_slates(scorer: Scorer, features: Array, mask: Array) -> Array:
+    """Scores ``[s, n]`` of slates ``features`` [s, n, d]; 0 where ``mask`` [s, n] is 0."""
+    scores = np.zeros(mask.shape, np.float32)
+    for slate, real in enumerate(mask > 0):
+        scores[slate, real] = scorer.scores(features[slate, real])
+    return scores
+
+
+def self_test(bundle: Bundle) -> None:
+    """Score the golden slates of ``bundle`` here and compare.
+
+    Raises:
+        ModelError: A score is not finite, or differs from the expected one by more than ``TOLERANCE``.
+        RuntimeMissingError: No runtime is here.
+    """
+    golden = bundle.golden()
+    try:
+        features, mask, expected = golden["features"], golden["mask"], golden["scores"]
+    except KeyError as error:
+        raise ModelError(f"golden vectors: {error} is missing; the bundle can't be tested here") from error
+    scorer = Scorer(bundle)
+    scores = score_slates(scorer, features, mask)
+    spread = max(float(expected[mask > 0].std()), 1e-6)
+    worst = float(np.abs(scores - expected)[mask > 0].max(initial=0.0)) / spread
+    if not worst <= TOLERANCE:
+        raise ModelError(f"self-test on {scorer.runtime}: scores differ by {worst:.2g} of their spread, > {TOLERANCE}")
+
+
+def main(bundle: str, slates: str, out: str) -> None:
+    """Score the slates in one file into another, with the name and version of the runtime that did it."""
+    arrays = load_arrays(Path(slates).read_bytes(), max_bytes=1 << 30)
+    scorer = Scorer(Bundle.open(bundle))
+    scores = score_slates(scorer, arrays["features"], arrays["mask"])
+    runtime = np.array([scorer.runtime, scorer.runtime_version])
+    Path(out).write_bytes(save_arrays({"scores": scores, "runtime": runtime}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
