@@ -1,0 +1,125 @@
+"""A trained student becomes a bundle: converted, quantized, checked against PyTorch on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from pocketrank.bundle import (
+    GOLDEN,
+    PARAMS,
+    RANK_MODEL,
+    TRAIN_MODEL,
+    VECTORS,
+    Bundle,
+    Lineage,
+    Manifest,
+    Parameter,
+    PrivacyPolicy,
+    build,
+    save_arrays,
+)
+from pocketrank.errors import GateError
+from pocketrank.profile import Array
+from pocketrank.schema import Schema
+from pocketrank.scorer import Scorer
+from pocketrank.verification import score_slates
+from pocketrank_export.conversion import SLATE_SIZES, to_onnx, to_tflite_rank, to_tflite_train
+from pocketrank_export.quantization import weight_int8
+from pocketrank_export.replay import Slates
+from pocketrank_export.student import Student, trainables
+from pocketrank_export.training import score
+
+GOLDEN_SLATES: Final = 8
+MAX_ONNX_ERROR: Final = 1e-4
+
+
+@dataclass(frozen=True)
+class Built:
+    """What came out: the bundle, and for comparison the float TFLite model and the ONNX one, as bytes."""
+
+    bundle: Bundle
+    float_model: bytes
+    onnx: bytes
+
+
+def params_of(student: Student) -> dict[str, Array]:
+    """The trainable parameters' values, in the manifest's order."""
+    state = student.state_dict()
+    return {name: state[name].numpy().copy() for name, _ in trainables(student)}
+
+
+def build_bundle(  # noqa: PLR0913  (each is a part of the bundle)
+    student: Student,
+    schema: Schema,
+    slates: Slates,
+    *,
+    name: str,
+    version: int,
+    policy: PrivacyPolicy,
+    data: str,
+    vectors: bytes | None = None,
+    slate_sizes: Sequence[int] = SLATE_SIZES,
+) -> Built:
+    """Convert and quantize ``student``, and pack it with golden vectors.
+
+    Args:
+        student: Trained; its trainables are the bundle's parameters.
+        schema: Whose columns ``student`` reads.
+        slates: Real slates; the first few become the golden ones.
+        name: Of the bundle.
+        version: Of the bundle, >= 1.
+        policy: What devices demand of rounds on it.
+        data: What it was trained on, in words for a person.
+        vectors: ``vectors.npz``, where the schema needs item vectors.
+        slate_sizes: Candidates a signature.
+
+    Raises:
+        GateError: ONNX does not give the student's scores.
+    """
+    float_model = to_tflite_rank(student, slate_sizes)
+    onnx = to_onnx(student)
+    params = params_of(student)
+    check_onnx(onnx, student, slates)
+    golden = {"features": slates.features[:GOLDEN_SLATES], "mask": slates.mask[:GOLDEN_SLATES]}
+    files = {
+        RANK_MODEL: weight_int8(float_model),
+        TRAIN_MODEL: to_tflite_train(student, slate=max(slate_sizes)),
+        PARAMS: save_arrays(params),
+        GOLDEN: save_arrays(golden),
+        **({VECTORS: vectors} if vectors is not None else {}),
+    }
+    manifest = Manifest(
+        name=name,
+        version=version,
+        schema=schema,
+        slate_sizes=tuple(slate_sizes),
+        trainable=tuple(Parameter(name, shape) for name, shape in trainables(student)),
+        policy=policy,
+        lineage=Lineage(data=data),
+    )
+    draft = build(manifest, files)
+    golden["scores"] = score_slates(Scorer(draft), golden["features"], golden["mask"])
+    return Built(build(manifest, {**files, GOLDEN: save_arrays(golden)}), float_model, onnx)
+
+
+def check_onnx(onnx: bytes, student: Student, slates: Slates) -> None:
+    """Run ``onnx`` in onnxruntime on the golden slates and compare with PyTorch.
+
+    Raises:
+        GateError: A score differs by more than ``MAX_ONNX_ERROR``.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    head = {name.replace(".", "_"): value for name, value in params_of(student).items()}
+    expected = score(student, slates)[:GOLDEN_SLATES]
+    worst = 0.0
+    for features, mask, wanted in zip(slates.features, slates.mask, expected, strict=False):
+        (scores,) = session.run(["scores"], {"features": features, "mask": mask, **head})
+        worst = max(worst, float(np.abs(scores - wanted).max()))
+    if not worst <= MAX_ONNX_ERROR:
+        raise GateError(f"onnx: scores differ from PyTorch's by {worst:.2g}, <= {MAX_ONNX_ERROR} wanted")

@@ -1,0 +1,75 @@
+"""A trained student becomes a bundle; ``tests/data/shop`` is one, and can be made again."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from pocketrank import Bundle
+from pocketrank.bundle import GOLDEN
+from pocketrank.errors import GateError
+from pocketrank_export.builder import check_onnx, params_of
+from pocketrank_export.conversion import to_onnx
+from pocketrank_export.training import score
+from tests import make_test_bundle, shop
+
+
+@pytest.fixture(scope="module")
+def made() -> Bundle:
+    return make_test_bundle.make()
+
+
+@pytest.mark.slow
+def test_the_bundle_of_the_tests_is_what_its_script_makes(made: Bundle) -> None:
+    """Byte for byte; but for the golden vectors, whose last bits depend on the processor."""
+    kept = shop.bundle()
+    assert made.files.keys() == kept.files.keys()
+    for name in made.files.keys() - {GOLDEN}:
+        assert made.files[name] == kept.files[name], f"{name} differs: run `python -m tests.make_test_bundle`"
+    golden, expected = made.golden(), kept.golden()
+    assert golden.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(golden[name], values, atol=1e-4, err_msg=name)
+    assert dataclasses.replace(made.manifest, files={}) == dataclasses.replace(kept.manifest, files={})
+
+
+@pytest.mark.slow
+def test_making_it_again_gives_the_same_bundle(made: Bundle) -> None:
+    assert make_test_bundle.make().digest == made.digest
+
+
+def test_the_bundle_of_the_tests_is_small() -> None:
+    assert sum(path.stat().st_size for path in shop.FOLDER.iterdir()) < 150_000
+
+
+def test_the_bundles_scores_are_the_students() -> None:
+    slates = make_test_bundle.slates()
+    golden = shop.bundle().golden()
+    np.testing.assert_allclose(golden["features"], slates.features[: len(golden["features"])], atol=1e-4)
+    expected = score(make_test_bundle.student(), slates)[: len(golden["scores"])]
+    # Eight-bit weights in the backbone.
+    np.testing.assert_allclose(golden["scores"], expected, atol=0.02)
+
+
+def test_the_parameters_are_the_students_trainables_in_order() -> None:
+    student = make_test_bundle.student()
+    params = params_of(student)
+    assert {name: value.shape for name, value in params.items()} == {
+        parameter.name: parameter.shape for parameter in shop.bundle().manifest.trainable
+    }
+    for name, value in shop.bundle().params().items():
+        np.testing.assert_array_equal(value, params[name])
+    params["head.weight"][:] = 0
+    assert student.head.weight.abs().sum() > 0
+
+
+def test_an_onnx_model_of_another_student_is_stopped() -> None:
+    slates = make_test_bundle.slates()
+    student = make_test_bundle.student()
+    onnx = to_onnx(student)
+    check_onnx(onnx, student, slates)
+    with torch.no_grad():
+        next(iter(student.layers.parameters())).add_(0.5)
+    with pytest.raises(GateError, match=r"onnx: scores differ from PyTorch's by"):
+        check_onnx(onnx, student, slates)

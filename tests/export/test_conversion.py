@@ -1,0 +1,243 @@
+"""What the converted files compute, on both TFLite runtimes and onnxruntime, beside what PyTorch computes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from pocketrank.errors import InputError
+from pocketrank_export.chatter import quiet
+from pocketrank_export.conversion import SLATE_SIZES, TRAIN_BATCH, TRAIN_SLATE, to_onnx, to_tflite_rank, to_tflite_train
+from pocketrank_export.losses import listwise_cross_entropy
+from pocketrank_export.student import Student
+from tests.export import heads
+
+Array = NDArray[np.float32]
+Lists = Callable[..., tuple[Array, Array]]
+
+SCRIPT = """
+import hashlib, torch
+from pocketrank_export.conversion import to_onnx, to_tflite_rank, to_tflite_train
+from pocketrank_export.student import Student
+from tests.export import heads
+torch.manual_seed(3)
+student = Student([True, False, True], (4,))
+for content in (to_tflite_rank(student, [8, 16]), to_tflite_train(student, 2, 8), to_onnx(student)):
+    print(hashlib.sha256(content).hexdigest())
+"""
+
+
+@pytest.fixture(scope="module")
+def onnx_file(student: Student) -> bytes:
+    return to_onnx(student)
+
+
+def training_batch(lists: Lists, seed: int = 1) -> dict[str, Array]:
+    """A full batch: lists of unlike lengths, one of weight 0, one without a positive label."""
+    rng = np.random.default_rng(seed)
+    features, _ = lists(TRAIN_BATCH, TRAIN_SLATE, TRAIN_SLATE, seed=seed)
+    mask = (np.arange(TRAIN_SLATE) < rng.integers(10, TRAIN_SLATE + 1, TRAIN_BATCH)[:, None]).astype(np.float32)
+    labels = (rng.random((TRAIN_BATCH, TRAIN_SLATE)) < 0.1).astype(np.float32) * mask
+    labels[2] = 0.0
+    weights = rng.uniform(0.5, 2.0, TRAIN_BATCH).astype(np.float32)
+    weights[5] = 0.0
+    return {"features": features * mask[..., None], "labels": labels, "mask": mask, "weights": weights}
+
+
+def once(inputs: Mapping[str, Any]) -> dict[str, Array]:
+    return {name: np.asarray(value, np.float32)[None] for name, value in inputs.items()}
+
+
+@pytest.mark.parametrize("size", SLATE_SIZES)
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_a_ranking_signature_scores_as_pytorch_does(
+    size: int, share: float, device: Any, rank_float: bytes, student: Student, lists: Lists
+) -> None:
+    features, mask = lists(20, size, max(1, int(size * share)))
+    drawn = [heads.drawn(student, seed) for seed in range(20)]
+    stacked = {name: np.stack([head[name] for head in drawn]) for name in drawn[0]}
+    outputs, _ = device.run(rank_float, f"rank_{size}", {"features": features, "mask": mask, **stacked})
+    expected = [
+        heads.score(student, torch.tensor(one), torch.tensor(real), head).detach().numpy()
+        for one, real, head in zip(features, mask, drawn, strict=True)
+    ]
+    np.testing.assert_allclose(outputs["scores"], expected, atol=2e-5)
+    assert not outputs["scores"][mask == 0].any()
+
+
+def test_signatures_inputs_and_outputs_have_the_contracts_names(
+    device: Any, rank_float: bytes, lists: Lists, student: Student
+) -> None:
+    features, mask = lists(1, 16, 16)
+    outputs, signatures = device.run(
+        rank_float,
+        "rank_16",
+        {"features": features, "mask": mask, **heads.repeated(heads.none(student), 1)},
+    )
+    assert {name: (sorted(one["inputs"]), one["outputs"]) for name, one in signatures.items()} == {
+        f"rank_{size}": (["features", "head_lift", "head_weight", "mask"], ["scores"]) for size in SLATE_SIZES
+    }
+    assert outputs["scores"].shape == (1, 16)
+
+
+def test_signatures_share_the_weights() -> None:
+    wide = Student([True] * 40, (256, 128))
+    weight_bytes = 4 * (40 * 256 + 256 * 128)
+    one, two = len(to_tflite_rank(wide, [32])), len(to_tflite_rank(wide, [32, 64]))
+    assert one > weight_bytes
+    assert two - one < 0.1 * weight_bytes
+
+
+def test_one_step_on_a_device_is_pytorchs_step(device: Any, train_file: bytes, student: Student, lists: Lists) -> None:
+    batch = training_batch(lists)
+    rate, start = 0.25, heads.drawn(student, 4)
+    inputs = batch | {"learning_rate": np.float32(rate)} | start
+    outputs, signatures = device.run(train_file, "train", once(inputs))
+    leaves = {name: torch.tensor(value, requires_grad=True) for name, value in start.items()}
+    given = {name: torch.tensor(value) for name, value in batch.items()}
+    loss = listwise_cross_entropy(
+        heads.score(student, given["features"], given["mask"], leaves), given["labels"], given["mask"], given["weights"]
+    )
+    loss.backward()
+    assert {name: (sorted(one["inputs"]), sorted(one["outputs"])) for name, one in signatures.items()} == {
+        "train": (sorted(inputs), ["head_lift", "head_weight", "loss"]),
+        "loss": (sorted(set(inputs) - {"learning_rate"}), ["loss"]),
+    }
+    np.testing.assert_allclose(outputs["loss"][0], loss.item(), rtol=1e-5)
+    for name, leaf in leaves.items():
+        assert leaf.grad is not None
+        np.testing.assert_allclose(outputs[name][0], start[name] - rate * leaf.grad.numpy(), atol=1e-5)
+    again, _ = device.run(train_file, "loss", once(batch | start))
+    np.testing.assert_allclose(again["loss"], outputs["loss"], rtol=1e-6)
+
+
+def test_steps_on_a_device_lower_the_loss(device: Any, train_file: bytes, student: Student, lists: Lists) -> None:
+    batch = training_batch(lists)
+    batch["labels"] = (batch["features"][..., 1] > 40.0).astype(np.float32) * batch["mask"]
+    head, losses = heads.none(student), []
+    for _ in range(5):
+        outputs, _ = device.run(train_file, "train", once(batch | {"learning_rate": np.float32(0.3)} | head))
+        head = {name: outputs[name][0] for name in head}
+        losses.append(float(outputs["loss"][0]))
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [("weights", 0.0), ("labels", 0.0)],
+    ids=["all slates have weight 0", "no slate has a positive label"],
+)
+def test_a_batch_without_anything_to_learn_leaves_the_parameters_alone(
+    name: str, changed: float, device: Any, train_file: bytes, student: Student, lists: Lists
+) -> None:
+    start, batch = heads.drawn(student, 4), training_batch(lists)
+    inputs = batch | {name: np.full_like(batch[name], changed), "learning_rate": np.float32(1.0)} | start
+    outputs, _ = device.run(train_file, "train", once(inputs))
+    assert outputs["loss"][0] == 0.0
+    for parameter, value in start.items():
+        np.testing.assert_array_equal(outputs[parameter][0], value)
+
+
+@pytest.mark.parametrize("size", [1, 7, 128, 300])
+def test_onnx_scores_any_number_of_candidates_as_pytorch_does(
+    size: int, onnx_file: bytes, student: Student, lists: Lists
+) -> None:
+    session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
+    assert [one.name for one in session.get_inputs()] == ["features", "mask", "head_weight", "head_lift"]
+    assert [one.name for one in session.get_outputs()] == ["scores"]
+    features, mask = (one[0] for one in lists(1, size, max(1, size // 2)))
+    head = heads.drawn(student, 0)
+    scores = session.run(None, {"features": features, "mask": mask, **head})[0]
+    expected = heads.score(student, torch.tensor(features), torch.tensor(mask), head).detach().numpy()
+    np.testing.assert_allclose(scores, expected, atol=2e-5)
+
+
+def test_files_say_nothing_of_the_machine_that_made_them(
+    rank_float: bytes, train_file: bytes, onnx_file: bytes
+) -> None:
+    for content in (rank_float, train_file, onnx_file):
+        for trace in (b".py", b"site-packages", str(Path.home()).encode(), str(Path(__file__).parents[2]).encode()):
+            assert trace not in content
+    assert all(not node.metadata_props for node in onnx.load_from_string(onnx_file).graph.node)
+
+
+@pytest.mark.slow
+def test_the_same_weights_give_the_same_bytes_in_another_process() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"PYTHONHASHSEED": "77"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "a conversion must not chat"
+    torch.manual_seed(3)
+    student = Student([True, False, True], (4,))
+    here = [
+        hashlib.sha256(one).hexdigest()
+        for one in (to_tflite_rank(student, [8, 16]), to_tflite_train(student, 2, 8), to_onnx(student))
+    ]
+    assert done.stdout.split() == here
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [lambda student: to_tflite_rank(student, [4]), lambda student: to_tflite_train(student, 2, 4), to_onnx],
+    ids=["rank", "train", "onnx"],
+)
+def test_converting_leaves_the_student_as_it_was(convert: Callable[[Student], bytes]) -> None:
+    student = Student([True, False], (4,)).train()
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    convert(student)
+    assert student.training
+    assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
+    assert all(value.requires_grad for value in student.parameters())
+
+
+@pytest.mark.parametrize("sizes", [(), (0,), (16, -1), (16, 16)])
+def test_impossible_slate_sizes_are_refused(sizes: tuple[int, ...], student: Student) -> None:
+    with pytest.raises(InputError, match="slate_sizes: expected"):
+        to_tflite_rank(student, sizes)
+
+
+@pytest.mark.parametrize(("batch", "slate"), [(0, 8), (8, 0)])
+def test_impossible_batches_are_refused(batch: int, slate: int, student: Student) -> None:
+    with pytest.raises(InputError, match="batch, slate: expected"):
+        to_tflite_train(student, batch, slate)
+
+
+NOISE = b"I0000 00:00:1795378.1 77 flatbuffer_export.cc:4410] Estimated count of arithmetic ops\n"
+NEWS = b"E0000 00:00:1795378.1 77 interpreter.cc:1] out of memory\n"
+
+
+def test_known_chatter_is_dropped_and_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:
+    with quiet():
+        os.write(2, NOISE + NEWS + NOISE)
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err.encode() == NEWS + b"after\n"
+
+
+def test_an_error_brings_all_of_the_chatter_out(capfd: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        with quiet():
+            os.write(2, NOISE)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert capfd.readouterr().err.encode() == NOISE

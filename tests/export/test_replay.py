@@ -1,0 +1,279 @@
+"""Replayed logs: the features are a device's own, bit for bit, and nothing of the test reaches them."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from examples.movielens import world
+from examples.movielens.catalog import Catalog, FirstStage
+from examples.movielens.fleet import CUTS, Fleet
+from examples.movielens.schema import SCHEMA
+from pocketrank import Reranker
+from pocketrank.bundle import (
+    GOLDEN,
+    PARAMS,
+    RANK_MODEL,
+    VECTORS,
+    Manifest,
+    Parameter,
+    PrivacyPolicy,
+    build,
+    save_arrays,
+)
+from pocketrank.errors import InputError, LeakError
+from pocketrank.profile import ItemVectors
+from pocketrank.reranker import Engine
+from pocketrank.store import DeviceStore
+from pocketrank_export import movielens
+from pocketrank_export.builder import params_of
+from pocketrank_export.conversion import to_tflite_rank
+from pocketrank_export.leaks import check_no_leak, scrambled
+from pocketrank_export.movielens import RELEVANT, MovieLens
+from pocketrank_export.replay import Slates, Visit, replay, visits
+from pocketrank_export.student import Student, trainables
+from pocketrank_export.vectors import item_vectors, to_npz
+from tests import shop
+
+ARRAYS = shop.item_vectors()
+SHOP_VECTORS = ItemVectors(ARRAYS["items"].tolist(), ARRAYS["vectors"].astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def data() -> MovieLens:
+    """A part of MovieLens, so that the tests are quick; the movies are all there."""
+    whole = movielens.load(movielens.locate())
+    return dataclasses.replace(whole, users=whole.users[:120])
+
+
+def bytes_of(slates: Slates) -> bytes:
+    return save_arrays({field.name: getattr(slates, field.name) for field in dataclasses.fields(slates)})
+
+
+# ---------------------------------------------------------------------------------------------------------------- leaks
+
+
+def made(data: MovieLens, catalog_of: Callable[[MovieLens], Catalog] | None = None) -> Mapping[str, bytes]:
+    """All that the demo makes before it measures anything, as it makes it; or with another catalogue."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(movielens, "load", lambda _: data)
+        found = world.make(Path("nowhere"), 0, lambda _: None)
+    if catalog_of is not None:
+        catalog = catalog_of(data)
+        found = dataclasses.replace(found, catalog=catalog, first_stage=FirstStage(catalog))
+    retrieved = [found.first_stage.retrieve(event.item for event in user.history) for user in found.fleet.users]
+    train, validation = world.server_slates(found, lambda _: None, private=False)
+    sums = {name: getattr(found.catalog, name) for name in ("ratings", "likes", "total", "recent")}
+    return {
+        "catalogue": save_arrays({**sums, "now_s": np.array(found.catalog.now_s)}),
+        "first stage": json.dumps(retrieved, default=np.ndarray.tolist).encode(),
+        "item vectors": found.vectors,
+        "training slates": bytes_of(train),
+        "validation slates": bytes_of(validation),
+    }
+
+
+def test_nothing_that_is_trained_or_ranked_with_depends_on_a_test(data: MovieLens) -> None:
+    check_no_leak(made, data, np.random.default_rng(0))
+
+
+def test_a_planted_leak_is_caught_and_named(data: MovieLens) -> None:
+    """Popularity counted over everything, as one writes it on a tired evening."""
+
+    def leaking(data: MovieLens) -> Mapping[str, bytes]:
+        return made(data, lambda data: Catalog.of([user.history + user.test for user in data.users], data.movies))
+
+    few = dataclasses.replace(data, users=data.users[:40])
+    with pytest.raises(LeakError, match="catalogue, first stage, training slates, validation slates: depends on the"):
+        check_no_leak(leaking, few, np.random.default_rng(0))
+
+
+def test_a_single_event_of_one_persons_test_is_caught(data: MovieLens) -> None:
+    def leaking(data: MovieLens) -> Mapping[str, bytes]:
+        histories = [user.history for user in data.users]
+        histories[3] += data.users[3].test[:1]
+        items = sorted({event.item for user in data.users for event in user.history + user.test})
+        return {"item vectors": to_npz(items, item_vectors(histories, items))}
+
+    few = dataclasses.replace(data, users=data.users[:5])
+    with pytest.raises(LeakError, match="item vectors: depends on the users' tests"):
+        check_no_leak(leaking, few, np.random.default_rng(1))
+
+
+def test_what_is_not_deterministic_is_not_taken_for_a_leak(data: MovieLens) -> None:
+    rng = np.random.default_rng(2)
+    with pytest.raises(LeakError, match="weights: differs between two builds of the same data"):
+        check_no_leak(lambda _: {"weights": rng.bytes(8)}, data, rng)
+
+
+def test_scrambling_changes_every_test_and_no_history(data: MovieLens) -> None:
+    other = scrambled(data, np.random.default_rng(3))
+    assert other.movies == data.movies
+    for user, changed in zip(data.users, other.users, strict=True):
+        assert changed.history == user.history
+        assert {event.item for event in changed.test} != {event.item for event in user.test}
+        assert len(changed.test) != len(user.test)
+
+
+# --------------------------------------------------------------------------------------------------------------- visits
+
+
+@given(st.integers(0, 60), st.lists(st.floats(0, 1), min_size=1, max_size=6).map(sorted), st.integers(0, 10))
+def test_visits_never_overlap_and_never_reach_past_the_history(count: int, cuts: list[float], least: int) -> None:
+    history = shop.events(0, count)
+    found = visits(history, cuts, min_events=least)
+    windows = [event for visit in found for event in range(visit.at, visit.until)]
+    assert len(set(windows)) == len(windows)
+    assert all(least <= visit.at < visit.until <= count for visit in found)
+    assert not found or found[-1].until == count
+
+
+def test_visits_lie_at_the_shares_of_the_history() -> None:
+    assert visits(shop.events(0, 10), (0.3, 0.6, 0.9)) == [Visit(6, 9), Visit(9, 10)]
+
+
+@pytest.mark.parametrize(
+    "visit", [Visit(5, 11), Visit(10, 11), Visit(-1, 5), Visit(5, 5), Visit(6, 5), Visit(11, 12)], ids=str
+)
+def test_a_visit_that_reaches_past_the_history_is_refused(visit: Visit) -> None:
+    with pytest.raises(InputError, match="reaches outside a history of 10 events; its labels would leak"):
+        replay(shop.events(0, 10), [visit], retrieve, shop.SCHEMA, SHOP_VECTORS, relevant=shop.LIKED)
+
+
+def retrieve(seen: Iterable[str]) -> dict[str, Any]:
+    """All items that were not seen; fewer the more there were."""
+    taken = set(seen)
+    numbers = [number for number in range(shop.ITEMS) if f"item-{number}" not in taken]
+    return shop.columns(shop.candidates(numbers))
+
+
+def test_labels_are_what_was_liked_within_the_window() -> None:
+    history = shop.events(1, 30)
+    (visit,) = times = [Visit(10, 25)]
+    found = replay(history, times, retrieve, shop.SCHEMA, SHOP_VECTORS, relevant=shop.LIKED)
+    ids = retrieve(event.item for event in history[: visit.at])["id"]
+    liked = {event.item for event in history[10:25] if event.value >= shop.LIKED}
+    assert found.labels[0, : len(ids)].tolist() == [float(item in liked) for item in ids]
+    assert found.relevant.tolist() == [len(liked)]
+
+
+def test_slates_are_padded_to_the_longest_with_zeros() -> None:
+    history = shop.events(2, 40)
+    found = replay(history, visits(history, (0.2, 0.5, 0.8)), retrieve, shop.SCHEMA, SHOP_VECTORS, relevant=shop.LIKED)
+    counts = [len(retrieve(event.item for event in history[:at])["id"]) for at in (8, 20, 32)]
+    assert found.mask.sum(axis=1).tolist() == counts
+    assert found.features.shape == (3, max(counts), 12)
+    assert not found.features[found.mask == 0].any()
+    assert not found.labels[found.mask == 0].any()
+
+
+def test_nobody_gives_no_slates() -> None:
+    found = replay([], [], retrieve, shop.SCHEMA, SHOP_VECTORS, relevant=shop.LIKED)
+    assert len(found) == 0
+
+
+def test_without_private_features_a_person_looks_like_a_new_device() -> None:
+    history = shop.events(3, 40)
+    times = visits(history, (0.5,))
+    one, other = (
+        replay(history, times, retrieve, shop.SCHEMA, SHOP_VECTORS, relevant=shop.LIKED, private=private)
+        for private in (True, False)
+    )
+    private = shop.SCHEMA.private_columns
+    assert one.features[..., private].any(axis=(0, 1)).all()
+    assert not other.features[..., private].any()
+    np.testing.assert_array_equal(one.features[..., ~private], other.features[..., ~private])
+    np.testing.assert_array_equal(one.labels, other.labels)
+
+
+@given(st.integers(0, 1000), st.integers(11, 40))
+def test_what_comes_after_a_visit_changes_none_of_its_features(seed: int, count: int) -> None:
+    history, other = shop.events(seed, count), shop.events(seed + 1, count)
+    times = [Visit(5, 8), Visit(8, 10)]
+    one, changed = (
+        replay(events, times, retrieve, shop.SCHEMA, SHOP_VECTORS, relevant=shop.LIKED)
+        for events in (history, [*history[:10], *other[10:]])
+    )
+    np.testing.assert_array_equal(one.features, changed.features)
+    np.testing.assert_array_equal(one.labels, changed.labels)
+
+
+# -------------------------------------------------------------------------------------------------------------- devices
+
+
+def test_a_device_sees_what_replay_computes_bit_for_bit() -> None:
+    reranker = Reranker.load(shop.bundle())
+    history = shop.events(4, 60)
+    times = visits(history, (0.1, 0.2, 0.4, 0.6, 0.8))
+    reranker.observe(history[: times[0].at])
+    ids = []
+    for visit in times:
+        candidates = retrieve(event.item for event in history[: visit.at])
+        ids.append(candidates["id"])
+        slate = reranker.rank(candidates)
+        for event in history[visit.at : visit.until]:
+            if event.item in slate.ids:
+                slate.clicked(event.item, value=event.value, label=float(event.value >= shop.LIKED), at_s=event.at_s)
+            else:
+                reranker.observe([event])
+    expected = replay(history, times, retrieve, shop.SCHEMA, SHOP_VECTORS, relevant=shop.LIKED)
+    assert reranker.store.events() == history
+    assert assert_same(reranker.store, ids, expected) == 5
+
+
+def test_the_fleets_devices_see_what_replay_computes_bit_for_bit(data: MovieLens, tmp_path: Path) -> None:
+    ranking = engine(data)
+    first_stage = FirstStage(Catalog.of([user.history for user in data.users[:30]], data.movies))
+    fleet = Fleet(data.users[30:50], first_stage, tmp_path)
+    fleet.live(ranking, lambda _: None)
+    compared = 0
+    for user in fleet.users:
+        store = fleet.store(user)
+        assert store.events() == list(user.history)
+        times = visits(user.history, CUTS)
+        expected = replay(
+            user.history, times, first_stage.retrieve, SCHEMA, ranking.vectors, relevant=RELEVANT, private=True
+        )
+        ids = [first_stage.retrieve(event.item for event in user.history[: visit.at])["id"] for visit in times]
+        compared += assert_same(store, ids, expected)
+        store.close()
+    assert compared > 50
+
+
+def assert_same(store: DeviceStore, ids: Sequence[Any], expected: Slates) -> int:
+    """The store's impressions are the replayed slates with a good outcome, oldest first; returns how many."""
+    useful: list[int] = np.flatnonzero(expected.labels.any(axis=1)).tolist()
+    shown = [found for found in store.impressions() if found.labels.any()]
+    assert len(shown) == len(useful)
+    for found, row in zip(shown, useful, strict=True):
+        order = [ids[row].index(name) for name in found.items]
+        np.testing.assert_array_equal(found.features, expected.features[row][order])
+        np.testing.assert_array_equal(found.labels, expected.labels[row][order])
+    return len(shown)
+
+
+def engine(data: MovieLens) -> Engine:
+    """The demo's schema with a student that was never trained."""
+    student = Student((~SCHEMA.private_columns).tolist(), (2,)).eval()
+    catalog = Catalog.of([user.history for user in data.users], data.movies)
+    manifest = Manifest(
+        name="movies",
+        version=1,
+        schema=SCHEMA,
+        slate_sizes=(128,),
+        trainable=tuple(Parameter(name, shape) for name, shape in trainables(student)),
+        policy=PrivacyPolicy(min_cohort=1, max_clipping_norm=1.0, min_noise_multiplier=0.0, max_rounds=1),
+    )
+    files = {
+        RANK_MODEL: to_tflite_rank(student, manifest.slate_sizes),
+        PARAMS: save_arrays(params_of(student)),
+        GOLDEN: save_arrays({}),
+        VECTORS: to_npz(catalog.items, item_vectors([user.history for user in data.users], catalog.items)),
+    }
+    return Engine(build(manifest, files))
