@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -55,6 +56,11 @@ class Parameter:
     name: str
     shape: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        """Refuse what no array could be."""
+        if not isinstance(self.name, str) or not all(_whole(size) and size > 0 for size in self.shape):
+            raise BundleError(f"manifest trainable: expected a name and sizes above 0, got {self}")
+
 
 @dataclass(frozen=True)
 class FileEntry:
@@ -62,6 +68,13 @@ class FileEntry:
 
     sha256: str
     size_bytes: int
+
+    def __post_init__(self) -> None:
+        """Refuse what no file could be."""
+        size, digest = self.size_bytes, self.sha256
+        sized = _whole(size) and 0 <= size <= MAX_FILE_BYTES
+        if not sized or not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+            raise BundleError(f"manifest files: expected a SHA-256 and 0 to {MAX_FILE_BYTES} bytes, got {self}")
 
 
 @dataclass(frozen=True)
@@ -128,11 +141,21 @@ class Manifest:
         """Refuse a manifest that no device could use."""
         if not _NAME.fullmatch(self.name):
             raise BundleError(f"manifest name: expected 1 to 64 of a-z 0-9 _ -, got {self.name!r}")
-        if self.version < 1:
-            raise BundleError(f"manifest version: expected 1 or more, got {self.version}")
+        if not _whole(self.version) or self.version < 1:
+            raise BundleError(f"manifest version: expected 1 or more, got {self.version!r}")
         sizes = self.slate_sizes
-        if not sizes or list(sizes) != sorted(set(sizes)) or not 1 <= sizes[0] <= sizes[-1] <= 4096:
+        ascending = bool(sizes) and all(map(_whole, sizes)) and list(sizes) == sorted(set(sizes))
+        if not ascending or not 1 <= sizes[0] <= sizes[-1] <= 4096:
             raise BundleError(f"manifest slate_sizes: expected ascending sizes from 1 to 4096, got {list(sizes)}")
+        names = [parameter.name for parameter in self.trainable]
+        if len({name.replace(".", "_") for name in names}) != len(names):
+            raise BundleError(f"manifest trainable: expected different names, '.' and '_' being the same, got {names}")
+        for record in (self.privacy, self.policy, self.lineage):
+            _check_types(record)
+        if not all(isinstance(key, str) and isinstance(value, str) for key, value in self.runtimes.items()):
+            raise BundleError(f"manifest runtimes: expected names and versions, got {dict(self.runtimes)}")
+        if not all(isinstance(key, str) and _of_type("float", value) for key, value in self.report.items()):
+            raise BundleError(f"manifest report: expected names and finite numbers, got {dict(self.report)}")
         if unknown := set(self.files) - FILES:
             raise BundleError(f"manifest files: unknown names {sorted(unknown)}; expected among {sorted(FILES)}")
 
@@ -144,7 +167,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
-        """Read a manifest, refusing duplicate, missing and unknown keys.
+        """Read a manifest, refusing duplicate, missing and unknown keys, and bytes that ``to_json`` would not write.
 
         Raises:
             BundleError: It is not a manifest of this format.
@@ -155,7 +178,7 @@ class Manifest:
             body = json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
             if not isinstance(body, dict) or body.pop("format", None) != FORMAT:
                 raise BundleError(f"{MANIFEST}: expected format {FORMAT}; update the SDK to read a newer one")
-            return cls(
+            manifest = cls(
                 name=body.pop("name"),
                 version=body.pop("version"),
                 schema=Schema.from_json(body.pop("schema")),
@@ -169,6 +192,9 @@ class Manifest:
                 files={name: FileEntry(**entry) for name, entry in body.pop("files").items()},
                 **body,
             )
+            if manifest.to_json() != data:
+                raise BundleError(f"{MANIFEST}: not in canonical form; write it with Manifest.to_json")
+            return manifest
         except BundleError:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -208,11 +234,11 @@ class Bundle:
     def params(self) -> dict[str, Array]:
         """Values of the trainable parameters, float32, by name, in the manifest's order."""
         arrays = load_arrays(self.files[PARAMS])
-        found = {name: value.shape for name, value in arrays.items()}
-        expected = {parameter.name: parameter.shape for parameter in self.manifest.trainable}
+        found = {name: f"{value.dtype}{list(value.shape)}" for name, value in arrays.items()}
+        expected = {parameter.name: f"float32{list(parameter.shape)}" for parameter in self.manifest.trainable}
         if found != expected or not all(np.isfinite(value).all() for value in arrays.values()):
             raise BundleError(f"{PARAMS}: expected finite {expected}, got {found}")
-        return {name: arrays[name].astype(np.float32) for name in expected}
+        return {name: arrays[name] for name in expected}
 
     def golden(self) -> dict[str, npt.NDArray[Any]]:
         """Golden vectors: ``features`` [s, n, d], ``mask`` [s, n] and the expected ``scores`` [s, n]."""
@@ -253,27 +279,42 @@ def save_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
 
 
 def load_arrays(data: bytes, max_bytes: int = MAX_FILE_BYTES) -> dict[str, npt.NDArray[Any]]:
-    """Read an ``.npz`` without pickle and without unpacking more than ``max_bytes``.
+    """Read an ``.npz`` as ``save_arrays`` writes it: without compression, so that it can't unpack to more than it is.
 
     Raises:
-        BundleError: It is not such a file, or it would unpack to more.
+        BundleError: It is not such a file, or larger than ``max_bytes``.
     """
+    if len(data) > max_bytes:
+        raise BundleError(f"arrays: {len(data)} bytes; expected at most {max_bytes}")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > max_bytes:
-            raise BundleError(f"arrays: {unpacked} bytes unpacked; expected at most {max_bytes}")
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        if isinstance(error, BundleError):
-            raise
+            entries = archive.infolist()
+            plain = all(e.compress_type == zipfile.ZIP_STORED and e.filename.endswith(".npy") for e in entries)
+            if not plain or len({entry.filename for entry in entries}) != len(entries):
+                raise BundleError(
+                    "arrays: expected stored .npy entries of different names; write them with save_arrays"
+                )
+            return {entry.filename.removesuffix(".npy"): _load_array(archive.read(entry)) for entry in entries}
+    except BundleError:
+        raise
+    except Exception as error:  # the parsers of zipfile and numpy raise whatever the bytes make of them
         raise BundleError(f"arrays: not an .npz of plain arrays ({error})") from error
 
 
+def _load_array(data: bytes) -> npt.NDArray[Any]:
+    """Read an ``.npy`` whose header agrees with its length, before memory for what the header claims is taken."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise BundleError(f"arrays: .npy version {version}; expected (1, 0)")
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+    content = data[file.tell() :]
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content):
+        raise BundleError(f"arrays: expected {dtype} {shape}, got {len(content)} bytes")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran_order else "C").copy()
+
+
 def _verify(name: str, data: bytes | None, entry: FileEntry) -> None:
-    if entry.size_bytes > MAX_FILE_BYTES or not _SHA256.fullmatch(entry.sha256):
-        raise BundleError(f"manifest files: {name} has an impossible entry {entry}")
     if data is None or len(data) != entry.size_bytes:
         size = "nothing" if data is None else f"{len(data)} bytes"
         raise BundleError(f"{name}: expected {entry.size_bytes} bytes, got {size}; fetch the bundle again")
@@ -288,6 +329,28 @@ def _read(path: Path, size_bytes: int) -> bytes:
             return file.read(min(size_bytes, MAX_FILE_BYTES) + 1)
     except OSError as error:
         raise BundleError(f"{path}: can't be read ({error.strerror}); is this the folder of a bundle?") from error
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _of_type(declared: str, value: Any) -> bool:
+    if value is None or isinstance(value, str):
+        return ("None" if value is None else "str") in declared
+    return _whole(value) if declared == "int" else "float" in declared and _finite(value)
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_types(record: PrivacyStatement | PrivacyPolicy | Lineage) -> None:
+    for entry in dataclasses.fields(record):
+        declared, value = str(entry.type), getattr(record, entry.name)
+        if not _of_type(declared, value):
+            name = f"{type(record).__name__}.{entry.name}"
+            raise BundleError(f"manifest {name}: expected {declared}, got {value!r:.80}")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -13,6 +13,7 @@
     +-- RoundRefusedError (RuntimeError)   the device will not take part in a round
     +-- PrivacyBudgetExceeded (RuntimeError)  a round would overspend the privacy budget
     +-- GateError (RuntimeError)           a bundle did not pass a release gate
+    +-- LeakError (RuntimeError)           something to train or rank with depends on what it is measured on
 
 Each message names the thing, its value, what was expected and the next step.
 """
@@ -60,3 +61,7 @@ class PrivacyBudgetExceeded(PocketRankError, RuntimeError):  # noqa: N818  (the 
 
 class GateError(PocketRankError, RuntimeError):
     """A candidate bundle was stopped by a gate; the message names the gate and the figures."""
+
+
+class LeakError(PocketRankError, RuntimeError):
+    """What is trained or ranked with has seen the test; the message names it."""

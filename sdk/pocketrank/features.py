@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from pocketrank.errors import InputError
 from pocketrank.profile import Array, ItemVectors, Profile, column, multi_hot
-from pocketrank.schema import Categories, Number, Schema
+from pocketrank.schema import ID, Categories, Number, Schema
 
-ID: Final = "id"
 MAX_CANDIDATES: Final = 2_000
 
 Candidates = Sequence[Mapping[str, Any]] | Mapping[str, Any]
@@ -50,19 +48,22 @@ def parse(candidates: Candidates, schema: Schema, context: Mapping[str, Any] | N
 
     Raises:
         InputError: Ids are missing or repeated, columns are ragged, a value has the wrong type or is not finite.
+            The message names the candidate, the feature and the value.
     """
-    by_column = isinstance(candidates, Mapping)
-    given = candidates if by_column else _Rows(candidates)
+    given: Mapping[str, Any] | _Rows = candidates if isinstance(candidates, Mapping) else _Rows(candidates)
     ids = _ids(given.get(ID))
     context = context or {}
     numbers: dict[str, Array] = {}
     fields: dict[str, Array] = {}
     for feature in schema.features:
         if isinstance(feature, Number):
-            value = context.get(feature.name) if feature.source == "context" else given.get(feature.name)
-            numbers[feature.name] = _numbers(feature, value, len(ids))
+            if feature.source == "context":
+                (value,) = _numbers(feature, [context.get(feature.name)], (ID,))
+                numbers[feature.name] = np.full(len(ids), value, np.float32)
+            else:
+                numbers[feature.name] = _numbers(feature, given.get(feature.name), ids)
         elif isinstance(feature, Categories):
-            fields[feature.name] = _field(feature, given.get(feature.name), len(ids))
+            fields[feature.name] = _field(feature, given.get(feature.name), ids)
     return Columns(ids, numbers, fields)
 
 
@@ -101,14 +102,16 @@ class _Rows:
         return None if self._rows and all(value is None for value in values) else values
 
 
-def _ids(values: Sequence[Any] | None) -> tuple[str, ...]:
+def _ids(values: Any) -> tuple[str, ...]:
     if values is None:
         raise InputError(f"candidates: {ID!r} is missing; every candidate needs one")
+    _check_column(ID, values)
     if len(values) > MAX_CANDIDATES:
         raise InputError(f"candidates: expected at most {MAX_CANDIDATES}, got {len(values)}; retrieve fewer")
-    for value in values:
+    for position, value in enumerate(values):
         if not isinstance(value, str | int | np.integer) or isinstance(value, bool) or value == "":
-            raise InputError(f"candidates: {ID}: expected str or int, got {type(value).__name__}: {value!r:.80}")
+            kind = type(value).__name__
+            raise InputError(f"candidate {position}: {ID}: expected str or int, got {kind}: {value!r:.80}")
     ids = tuple(map(str, values))
     if len(set(ids)) != len(ids):
         repeated = next(name for name in ids if ids.count(name) > 1)
@@ -116,37 +119,65 @@ def _ids(values: Sequence[Any] | None) -> tuple[str, ...]:
     return ids
 
 
-def _numbers(feature: Number, values: Any, n: int) -> Array:
+def _check_column(name: str, values: Any, n: int | None = None) -> None:
+    """Refuse what has no length or is a string, whose letters would pass for entries."""
+    try:
+        found = None if isinstance(values, str | bytes | Mapping) else len(values)
+    except TypeError:
+        found = None
+    if found is None:
+        raise InputError(f"{name}: expected a column, one entry a candidate, got {values!r:.80}")
+    if n is not None and found != n:
+        raise InputError(f"{name}: expected {n} entries, one a candidate, got {found}")
+
+
+def _numbers(feature: Number, values: Any, ids: Sequence[str]) -> Array:
     if values is None:
-        return np.full(n, feature.default, np.float32)
-    if feature.source == "context":
-        values = [values] * n
+        return np.full(len(ids), feature.default, np.float32)
+    _check_column(feature.name, values, len(ids))
     if isinstance(values, list | tuple):
         values = [feature.default if value is None else value for value in values]
     try:
-        array = np.asarray(values, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{feature.name}: expected numbers, got {values!r:.80}") from error
-    if array.shape != (n,):
-        raise InputError(f"{feature.name}: expected {n} numbers, got shape {array.shape}")
+        given = np.asarray(values)
+    except ValueError:  # ragged
+        given = np.empty(0, object)
+    if given.shape != (len(ids),) or given.dtype.kind not in "buif":
+        raise InputError(_odd_one(feature, values, ids))
+    with np.errstate(over="ignore"):
+        array = given.astype(np.float32)
     if not np.isfinite(array).all():
-        raise InputError(f"{feature.name}: expected finite numbers, got {array[~np.isfinite(array)][0]}")
+        at = int(np.argmin(np.isfinite(array)))
+        raise InputError(f"{_whose(feature, ids[at])}: {feature.name}: expected a finite float32, got {given[at]}")
     return array
 
 
-def _field(feature: Categories, values: Any, n: int) -> Array:
+def _odd_one(feature: Number, values: Any, ids: Sequence[str]) -> str:
+    """What to say of ``values``, which are not one number a candidate."""
+    for name, value in zip(ids, values, strict=True):
+        if not isinstance(value, int | float | np.number | np.bool_):
+            kind = type(value).__name__
+            return f"{_whose(feature, name)}: {feature.name}: expected a number, got {kind}: {value!r:.80}"
+    return f"{feature.name}: expected numbers that fit a float32, got {np.asarray(values).dtype}"
+
+
+def _whose(feature: Number, candidate: str) -> str:
+    return "context" if feature.source == "context" else f"candidate {candidate!r}"
+
+
+def _field(feature: Categories, values: Any, ids: Sequence[str]) -> Array:
+    n, width = len(ids), len(feature.vocabulary)
     if values is None:
-        return np.zeros((n, len(feature.vocabulary)), np.float32)
-    if isinstance(values, np.ndarray) and values.dtype.kind in "bif":
-        if values.shape != (n, len(feature.vocabulary)) or not np.isin(values, (0, 1)).all():
-            raise InputError(f"{feature.name}: expected 0 or 1 [{n}, {len(feature.vocabulary)}], got {values.shape}")
-        return values.astype(np.float32, copy=False)
-    if len(values) != n:
-        raise InputError(f"{feature.name}: expected {n} entries, got {len(values)}")
+        return np.zeros((n, width), np.float32)
+    if isinstance(values, np.ndarray) and values.dtype.kind in "buif" and values.size:
+        if values.shape != (n, width) or not np.isin(values, (0, 1)).all():
+            raise InputError(f"{feature.name}: expected 0 or 1 [{n}, {width}], got {values.dtype} {values.shape}")
+        return values.astype(np.float32)
+    _check_column(feature.name, values, n)
     rows: list[Sequence[str]] = []
-    for value in values:
+    for name, value in zip(ids, values, strict=True):
         names = (value,) if isinstance(value, str) else () if value is None else value
-        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-            raise InputError(f"{feature.name}: expected a string or a list of strings, got {value!r:.80}")
+        if not isinstance(names, list | tuple) or not all(isinstance(word, str) for word in names):
+            wanted = "expected a string or a list of strings"
+            raise InputError(f"candidate {name!r}: {feature.name}: {wanted}, got {value!r:.80}")
         rows.append(names)
     return multi_hot(rows, feature)

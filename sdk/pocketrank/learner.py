@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketrank.bundle import TRAIN_MODEL, Bundle
-from pocketrank.errors import BundleError, ModelError
+from pocketrank.errors import BundleError, InputError, ModelError
 from pocketrank.runtime import Model
 from pocketrank.scorer import input_name
 from pocketrank.store import DeviceStore
@@ -24,6 +24,8 @@ Params = Mapping[str, Array]
 
 BATCH: Final = 8
 """Slates in one call of the train signature."""
+MAX_PARAMETER: Final = 1e6
+"""Training that goes further has failed: tflite-runtime makes large finite numbers of NaN and infinity."""
 
 
 @dataclass(frozen=True)
@@ -62,26 +64,58 @@ class Learner:
     def step(self, params: Params, slates: Sequence[Example], *, learning_rate: float, steps: int = 1) -> Params:
         """Take ``steps`` of gradient descent on the mean loss over ``slates``, each weighing the same.
 
+        A slate without a good outcome among the candidates that the model takes teaches nothing, and doesn't count.
+
         Raises:
-            ModelError: The model failed, or gave parameters that are not finite.
+            InputError: A slate has another width than the schema's.
+            ModelError: The model failed, or gave parameters that are not finite or larger than ``MAX_PARAMETER``.
         """
+        slates = self._useful(slates)
         for _ in range(steps if slates else 0):
             rate = np.array(learning_rate, np.float32)
             params = self._mean([self._call("train", params, batch, learning_rate=rate) for batch in _batches(slates)])
-        if not all(np.isfinite(value).all() for value in params.values()):
-            raise ModelError(
-                f"{self._model.runtime}: training gave parameters that are not finite; lower learning_rate"
-            )
+            if not all((np.abs(value) <= MAX_PARAMETER).all() for value in params.values()):
+                found = f"training gave parameters that are not finite, or past {MAX_PARAMETER:.0e}"
+                raise ModelError(f"{self._model.runtime}: {found}; lower learning_rate")
         return params
 
     def loss(self, params: Params, slates: Sequence[Example]) -> float:
-        """Mean listwise loss over ``slates``; 0 where there are none.
+        """Mean listwise loss over ``slates`` with a good outcome; 0 where there are none.
 
         Raises:
+            InputError: A slate has another width than the schema's.
             ModelError: The model failed.
         """
+        slates = self._useful(slates)
         losses = [(n, outputs["loss"]) for n, outputs in (self._call("loss", params, b) for b in _batches(slates))]
         return float(sum(n * value for n, value in losses) / max(len(slates), 1))
+
+    def personal(self, params: Params, slates: Sequence[Example], *, learning_rate: float, steps: int) -> Params | None:
+        """Learn from all ``slates`` but the newest, and prove it on that one.
+
+        Args:
+            params: Where to start: the shared parameters.
+            slates: Oldest first.
+            learning_rate: Of each step.
+            steps: Over all slates that are learned from.
+
+        Returns:
+            Parameters for this device alone, or None where there is too little to
+            learn from or the newest slate is not served better by them.
+        """
+        if len(slates) < 2:
+            return None
+        *known, newest = slates
+        learned = self.step(params, known, learning_rate=learning_rate, steps=steps)
+        return learned if self.loss(learned, [newest]) < self.loss(params, [newest]) else None
+
+    def _useful(self, slates: Sequence[Example]) -> list[Example]:
+        """The slates that weigh something in the model's loss, so that batches can be averaged by their sizes."""
+        for example in slates:
+            n = len(example.labels)
+            if example.features.shape != (n, self.width):
+                raise InputError(f"features: expected [{n}, {self.width}], got {example.features.shape}")
+        return [example for example in slates if example.labels[: self._slate].any()]
 
     def _mean(self, outputs: Sequence[tuple[int, Params]]) -> Params:
         """The step of the whole is the mean of the batches' steps, for each is linear in its mean gradient."""

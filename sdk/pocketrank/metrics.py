@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % percentile-bootstrap interval over ``n`` units."""
+    """A mean over ``n`` units, ``low`` to ``high`` its 95 % percentile-bootstrap interval over those units."""
 
     mean: float
     low: float

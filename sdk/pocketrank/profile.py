@@ -78,6 +78,13 @@ class History:
             self.values[:events], self.vectors[:events], {name: hot[:events] for name, hot in self.fields.items()}
         )
 
+    def newest(self, events: int) -> History:
+        """The history without all but its newest ``events``."""
+        start = max(len(self.values) - events, 0)
+        return History(
+            self.values[start:], self.vectors[start:], {name: hot[start:] for name, hot in self.fields.items()}
+        )
+
     def followed_by(self, later: History) -> History:
         """This history with ``later`` after it."""
         return History(
@@ -106,34 +113,40 @@ def profile(schema: Schema, history: History) -> Profile:
 def column(feature: DeviceFeature, state: Array, fields: Mapping[str, Array], vectors: Array) -> Array:
     """The feature's column ``[n]`` for candidates with ``fields`` (``[n, v]`` each) and ``vectors`` [n, k]."""
     if isinstance(feature, Similarity):
+        likeness: Array = vectors @ state.T
         if feature.reduce == "mean":
-            return vectors @ state
-        return (vectors @ state.T).max(axis=1, initial=-1.0) if len(state) else np.zeros(len(vectors), np.float32)
+            return likeness
+        nearest: Array = likeness.max(axis=1, initial=-1.0)
+        return nearest if len(state) else np.zeros(len(vectors), np.float32)
     hot = fields[feature.field]
     if isinstance(feature, Recency):
-        return (hot * state).max(axis=1, initial=0.0)
-    return (hot @ state) / np.maximum(hot.sum(axis=1), 1.0)
+        newest: Array = (hot * state).max(axis=1, initial=0.0)
+        return newest
+    share: Array = (hot @ state) / np.maximum(hot.sum(axis=1), 1.0)
+    return share
 
 
 def _state(feature: DeviceFeature, history: History) -> Array:
     weights = _weights(feature, history.values)
     total = max(float(weights.sum()), 1e-12)
+    state: Array
     match feature:
         case Similarity(reduce="mean"):
-            return weights @ history.vectors / np.float32(total)
+            state = weights @ history.vectors / np.float32(total)
         case Similarity():
-            return history.vectors[weights > 0]
+            state = history.vectors[weights > 0]
         case Affinity():
             hot = history.fields[feature.field]
-            return (weights @ (hot / np.maximum(hot.sum(axis=1, keepdims=True), 1.0))) / np.float32(total)
+            state = (weights @ (hot / np.maximum(hot.sum(axis=1, keepdims=True), 1.0))) / np.float32(total)
         case Level():
             hot = history.fields[feature.field]
             above = history.values - np.float32(weights @ history.values / total)
-            return ((weights * above) @ hot) / (weights @ hot + np.float32(feature.prior_events))
+            state = ((weights * above) @ hot) / (weights @ hot + np.float32(feature.prior_events))
         case Recency():
             hot = history.fields[feature.field]
             ages = np.arange(len(hot), 0, -1, dtype=np.float32)[:, None]
-            return (hot * (weights > 0)[:, None] / ages).max(axis=0, initial=0.0)
+            state = (hot * (weights > 0)[:, None] / ages).max(axis=0, initial=0.0)
+    return state
 
 
 def _weights(feature: DeviceFeature, values: Array) -> Array:

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketrank.bundle import VECTORS, Bundle, load_arrays
-from pocketrank.errors import BundleError, ModelError
+from pocketrank.errors import BundleError, InputError, ModelError
 from pocketrank.features import Candidates, Columns, encode, parse
 from pocketrank.profile import History, ItemVectors, Profile, profile
 from pocketrank.scorer import Scorer
 from pocketrank.slate import GIVEN_ORDER, RankedItem, Slate
-from pocketrank.store import DeviceStore, Event
+from pocketrank.store import MAX_EVENTS, DeviceStore, Event
 
 Array = npt.NDArray[np.float32]
 _FEATURES: Final = "features"
@@ -60,7 +60,7 @@ class Reranker:
         self._lock = threading.Lock()
         self._history = History.of(store.events(), engine.schema, engine.vectors)
         self._profile: Profile | None = None
-        self._personal = store.personal(engine.bundle.digest)
+        self._personal: Mapping[str, Array] | None = store.personal(engine.bundle.digest)
 
     @classmethod
     def load(
@@ -75,12 +75,18 @@ class Reranker:
         Raises:
             BundleError: The bundle is not what its manifest vouches for.
             RuntimeMissingError: No TFLite runtime works here.
+            ModelError: The runtime refuses the model.
             StoreError: The store can't be used.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         if not isinstance(store, DeviceStore):
             store = DeviceStore(":memory:" if store is None else Path(store))
         return cls(Engine(opened), store)
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that ranks."""
+        return self._engine.bundle
 
     @property
     def store(self) -> DeviceStore:
@@ -101,8 +107,10 @@ class Reranker:
             k: How many items to return; all by default.
 
         Raises:
-            InputError: The candidates don't fit the schema.
+            InputError: The candidates don't fit the schema, or ``k`` is negative.
         """
+        if k is not None and k < 0:
+            raise InputError(f"k: expected 0 or more, got {k}")
         started = time.perf_counter()
         engine = self._engine
         columns = parse(candidates, engine.schema, context)
@@ -125,17 +133,44 @@ class Reranker:
         )
 
     def observe(self, events: Sequence[Event]) -> None:
-        """Keep engagements that did not come from a slate, oldest first."""
-        later = History.of(events, self._engine.schema, self._engine.vectors)
+        """Keep engagements that did not come from a slate, oldest first.
+
+        Raises:
+            InputError: An event is not one; none is kept then.
+            StoreError: They could not be kept.
+        """
         self._store.record(events)
+        later = History.of(events, self._engine.schema, self._engine.vectors)
         with self._lock:
-            self._history = self._history.followed_by(later)
+            self._history = self._history.followed_by(later).newest(MAX_EVENTS)
             self._profile = None
 
     def personalise(self, params: Mapping[str, Array] | None) -> None:
-        """Rank with ``params`` from now on, and after a restart; None goes back to the bundle's own."""
+        """Rank with ``params`` from now on, and after a restart; None goes back to the bundle's own.
+
+        Raises:
+            InputError: They are not finite, or not the bundle's trainable parameters.
+        """
+        if params is not None:
+            found = {name: np.shape(value) for name, value in params.items()}
+            expected = {parameter.name: parameter.shape for parameter in self.bundle.manifest.trainable}
+            if found != expected or not all(np.isfinite(value).all() for value in params.values()):
+                raise InputError(f"params: expected finite {expected}, got {found}")
+            params = {name: np.asarray(params[name], np.float32) for name in expected}
         self._store.keep_personal(self._engine.bundle.digest, params)
         self._personal = params
+
+    def forget(self) -> None:
+        """Wipe the store, and rank from now on as on a new device.
+
+        Raises:
+            StoreError: As ``DeviceStore.wipe``.
+        """
+        with self._lock:
+            self._history = self._history.newest(0)
+            self._profile = None
+        self._personal = None
+        self._store.wipe()
 
     def _known(self) -> Profile:
         """The profile after all events so far, made anew only where there was one since the last slate."""
@@ -169,16 +204,18 @@ class _Shown:
         self._features = features
         self._order = order
         self._impression: int | None = None
+        self._lock = threading.Lock()
 
     def feedback(self, item: str, value: float, label: float, at_s: float) -> None:
         reranker, ids = self._reranker, self._columns.ids
-        if self._impression is None:
-            self._impression = reranker.store.record_impression(
-                [ids[i] for i in self._order],
-                self._features[self._order],
-                at_s=at_s,
-                bundle=reranker._engine.bundle.digest,  # noqa: SLF001  (same module)
-            )
+        with self._lock:
+            if self._impression is None:
+                self._impression = reranker.store.record_impression(
+                    [ids[i] for i in self._order],
+                    self._features[self._order],
+                    at_s=at_s,
+                    bundle=reranker.bundle.digest,
+                )
         reranker.store.record_outcome(self._impression, item, label)
-        fields = self._columns.values(ids.index(item), reranker._engine.schema)  # noqa: SLF001
+        fields = self._columns.values(ids.index(item), reranker.bundle.manifest.schema)
         reranker.observe([Event(item, at_s, value, fields)])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any, Final, Protocol
 
@@ -23,9 +22,14 @@ RUNTIMES: Final = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runti
 _MISSING: Final = 'no TFLite runtime works here; pip install "pocketrank[litert]" (or "[tflite]" with numpy < 2)'
 
 
+class _Runner(Protocol):
+    def __call__(self, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]: ...
+    def get_input_details(self) -> dict[str, Any]: ...
+
+
 class _Interpreter(Protocol):
     def get_signature_list(self) -> dict[str, Any]: ...
-    def get_signature_runner(self, signature_key: str) -> Callable[..., dict[str, npt.NDArray[Any]]]: ...
+    def get_signature_runner(self, signature_key: str) -> _Runner: ...
 
 
 class Model:
@@ -45,7 +49,7 @@ class Model:
         """
         self.runtime, self._interpreter = _build(content, threads)
         self.signatures = frozenset(self._interpreter.get_signature_list())
-        self._runners: dict[str, Callable[..., dict[str, npt.NDArray[Any]]]] = {}
+        self._runners: dict[str, tuple[_Runner, dict[str, tuple[int, ...]]]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -59,14 +63,20 @@ class Model:
         Raises:
             ModelError: There is no such signature, or an input does not fit it.
         """
+        shapes = {name: value.shape for name, value in inputs.items()}
         with self._lock:
             try:
-                runner = self._runners.get(signature)
-                if runner is None:
-                    runner = self._runners[signature] = self._interpreter.get_signature_runner(signature)
+                if signature not in self._runners:
+                    runner = self._interpreter.get_signature_runner(signature)
+                    details = runner.get_input_details()
+                    expected = {name: tuple(detail["shape"].tolist()) for name, detail in details.items()}
+                    self._runners[signature] = runner, expected
+                runner, expected = self._runners[signature]
+                if shapes != expected:
+                    # A runtime resizes the model to whatever comes, and may then broadcast it without a word.
+                    raise ValueError(f"expected {expected}")
                 return runner(**inputs)
             except (ValueError, RuntimeError, TypeError) as error:
-                shapes = {name: value.shape for name, value in inputs.items()}
                 raise ModelError(f"{self.runtime}: {signature}{shapes} failed: {error}") from error
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
@@ -22,6 +22,8 @@ from pocketrank.errors import BundleError
 
 MAX_FEATURES: Final = 512
 MAX_VOCABULARY: Final = 4096
+ID: Final = "id"
+"""What a candidate is called by; no feature may take the name."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
@@ -177,15 +179,20 @@ class Schema:
         """
         features = []
         for entry in body:
+            if not isinstance(entry, Mapping):
+                raise BundleError(f"schema: expected an object for each feature, got {entry!r:.80}")
             values = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
-            kind = _KINDS.get(str(values.pop("kind", None)))
+            kind: Callable[..., Feature] | None = _KINDS.get(str(values.pop("kind", None)))
             if kind is None:
                 raise BundleError(f"schema: unknown kind in {dict(entry)}; expected one of {sorted(_KINDS)}")
             try:
                 features.append(kind(**values))
             except TypeError as error:
-                raise BundleError(f"schema: {dict(entry)} does not fit {kind.__name__} ({error})") from error
-        return cls(tuple(features))
+                raise BundleError(f"schema: {dict(entry)} does not fit its kind ({error})") from error
+        try:
+            return cls(tuple(features))
+        except TypeError as error:
+            raise BundleError(f"schema: a value of the wrong type ({error}) in {list(body)}") from error
 
 
 def _check(feature: Feature, fields: Mapping[str, Categories]) -> None:
@@ -193,19 +200,29 @@ def _check(feature: Feature, fields: Mapping[str, Categories]) -> None:
         if not ok:
             raise BundleError(f"schema: {feature}: expected {expected}")
 
-    require(isinstance(feature.name, str) and bool(_NAME.fullmatch(feature.name)), "a name of a-z 0-9 _")
+    def number(value: float, *, above: float = -math.inf) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and above < value < math.inf
+
+    named = isinstance(feature.name, str) and bool(_NAME.fullmatch(feature.name)) and feature.name != ID
+    require(named, f"a name of a-z 0-9 _ that begins with a letter and is not {ID!r}")
     match feature:
         case Number():
             require(feature.source in {"candidate", "context"}, "source candidate or context")
             require(feature.transform in {"identity", "log1p", "sqrt"}, "transform identity, log1p or sqrt")
-            require(isinstance(feature.default, int | float) and math.isfinite(feature.default), "a finite default")
+            require(number(feature.default), "a finite default")
         case Categories():
-            size = len(set(feature.vocabulary))
-            require(1 <= size == len(feature.vocabulary) <= MAX_VOCABULARY, f"1 to {MAX_VOCABULARY} different values")
+            words = feature.vocabulary
+            require(isinstance(words, tuple) and all(isinstance(word, str) for word in words), "a list of strings")
+            require(1 <= len(set(words)) == len(words) <= MAX_VOCABULARY, f"1 to {MAX_VOCABULARY} different values")
+            require(isinstance(feature.model_input, bool), "model_input true or false")
         case Affinity() | Level() | Recency():
             require(feature.field in fields, f"field to name a categories feature, one of {sorted(fields)}")
         case Similarity():
             require(feature.reduce in {"mean", "max"}, "reduce mean or max")
-    if feature.private:
-        require(feature.half_life_events is None or feature.half_life_events > 0, "half_life_events above 0")
-        require(feature.last is None or feature.last > 0, "last above 0")
+    if isinstance(feature, Level):
+        require(number(feature.prior_events, above=0), "prior_events above 0")
+    if isinstance(feature, _DeviceFeature):
+        half_life, last, least = feature.half_life_events, feature.last, feature.min_value
+        require(half_life is None or number(half_life, above=0), "half_life_events above 0")
+        require(last is None or (isinstance(last, int) and number(last, above=0)), "last, a whole number above 0")
+        require(least is None or number(least), "a finite min_value")

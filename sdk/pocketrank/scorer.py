@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,8 @@ from pocketrank.errors import InputError, ModelError
 from pocketrank.runtime import Model
 
 Array = npt.NDArray[np.float32]
+MAX_SCORE: Final = 1e30
+"""Scores past it were infinite: tflite-runtime's kernels cut them off at float32's largest number."""
 
 
 def input_name(parameter: str) -> str:
@@ -28,7 +31,12 @@ class Scorer:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        """Build the Interpreter; it is shared by all who hold this scorer."""
+        """Build the Interpreter; it is shared by all who hold this scorer.
+
+        Raises:
+            ModelError: The runtime refuses the model.
+            RuntimeMissingError: No TFLite runtime works here.
+        """
         self._model = Model(bundle.files[RANK_MODEL])
         self._sizes = bundle.manifest.slate_sizes
         self._width = len(bundle.manifest.schema.columns)
@@ -53,7 +61,12 @@ class Scorer:
         mask = np.zeros(size, np.float32)
         mask[:n] = 1.0
         head = {input_name(name): value for name, value in (self.params if params is None else params).items()}
-        scores = self._model.run(f"rank_{size}", features=padded, mask=mask, **head)["scores"][:n]
-        if not np.isfinite(scores).all():
-            raise ModelError(f"{self.runtime}: {int((~np.isfinite(scores)).sum())} of {n} scores are not finite")
+        outputs = self._model.run(f"rank_{size}", features=padded, mask=mask, **head)
+        if outputs.keys() != {"scores"} or outputs["scores"].shape != (size,):
+            shapes = {name: value.shape for name, value in outputs.items()}
+            raise ModelError(f"{self.runtime}: rank_{size} gave {shapes}; expected scores [{size}]")
+        scores = outputs["scores"][:n]
+        usable = np.abs(scores) < MAX_SCORE
+        if not usable.all():
+            raise ModelError(f"{self.runtime}: {int((~usable).sum())} of {n} scores are not finite")
         return scores

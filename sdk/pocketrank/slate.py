@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from pocketrank.errors import InputError
+from pocketrank.store import MAX_VALUE
 
 GIVEN_ORDER: Final = "given order"
 
@@ -64,10 +66,14 @@ class Slate:
             at_s: Unix time; now by default.
 
         Raises:
-            InputError: The item is not in this slate.
+            InputError: The item is not in this slate, or a number is out of range; nothing is kept then.
             StoreError: It could not be kept.
         """
         name = str(item)
         if name not in self.ids:
             raise InputError(f"item {name!r} is not in this slate of {len(self.items)}; tell of shown items only")
-        self._feedback(name, value, label, time.time() if at_s is None else at_s)
+        when = time.time() if at_s is None else at_s
+        if not (0.0 <= label <= 1.0 and abs(value) <= MAX_VALUE and math.isfinite(when)):
+            wanted = f"label 0 to 1, value within ±{MAX_VALUE:.0e} and a finite at_s"
+            raise InputError(f"item {name!r}: expected {wanted}, got {label}, {value} and {at_s}")
+        self._feedback(name, value, label, when)

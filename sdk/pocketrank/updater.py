@@ -24,7 +24,7 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass, url2pathname
 
-from pocketrank.bundle import MANIFEST, MAX_FILE_BYTES, MAX_MANIFEST_BYTES, Bundle, FileEntry, Manifest
+from pocketrank.bundle import MANIFEST, MAX_MANIFEST_BYTES, Bundle, FileEntry, Manifest
 from pocketrank.errors import BundleError, ExtraMissingError, InputError, UpdateError
 from pocketrank.slots import RefusedError, SelfTest, Slots, State
 
@@ -188,8 +188,6 @@ class Updater:
         info = _target(client, f"blobs/{entry.sha256}")
         if (info.length, info.hashes["sha256"]) != (entry.size_bytes, entry.sha256):
             raise RefusedError(f"{name}: the signed target differs from the manifest's {entry}")
-        if info.length > MAX_FILE_BYTES:
-            raise RefusedError(f"{name}: {info.length} bytes; expected at most {MAX_FILE_BYTES}")
         for slot in self._slots.paths():
             if client.find_cached_target(info, str(slot / name)):
                 return (slot / name).read_bytes()

@@ -7,6 +7,7 @@ slates, so that one environment can check what another one's runtime makes of th
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,11 +23,11 @@ TOLERANCE: Final = 1e-3
 """Largest difference of a score to the golden one, in the unit of the scores' own spread."""
 
 
-def score_slates(scorer: Scorer, features: Array, mask: Array) -> Array:
-    """Scores ``[s, n]`` of slates ``features`` [s, n, d]; 0 where ``mask`` [s, n] is 0."""
+def score_slates(scorer: Scorer, features: Array, mask: Array, params: Mapping[str, Array] | None = None) -> Array:
+    """Scores ``[s, n]`` of slates ``features`` [s, n, d]; 0 where ``mask`` [s, n] is 0; ``params`` as in ``scores``."""
     scores = np.zeros(mask.shape, np.float32)
     for slate, real in enumerate(mask > 0):
-        scores[slate, real] = scorer.scores(features[slate, real])
+        scores[slate, real] = scorer.scores(features[slate, real], params)
     return scores
 
 
@@ -34,7 +35,8 @@ def self_test(bundle: Bundle) -> None:
     """Score the golden slates of ``bundle`` here and compare.
 
     Raises:
-        ModelError: A score is not finite, or differs from the expected one by more than ``TOLERANCE``.
+        ModelError: A score is not finite, or differs from the expected one by more than ``TOLERANCE``; or there are no
+            golden slates that fit the schema.
         RuntimeMissingError: No runtime is here.
     """
     golden = bundle.golden()
@@ -42,6 +44,9 @@ def self_test(bundle: Bundle) -> None:
         features, mask, expected = golden["features"], golden["mask"], golden["scores"]
     except KeyError as error:
         raise ModelError(f"golden vectors: {error} is missing; the bundle can't be tested here") from error
+    slates = (*mask.shape, len(bundle.manifest.schema.columns))
+    if features.shape != slates or expected.shape != mask.shape or not (mask > 0).any():
+        raise ModelError(f"golden vectors: expected features [s, n, {slates[-1]}] of s, n > 0, got {features.shape}")
     scorer = Scorer(bundle)
     scores = score_slates(scorer, features, mask)
     spread = max(float(expected[mask > 0].std()), 1e-6)

@@ -1,0 +1,1 @@
+"""What a server keeps: the repository that devices update from."""
