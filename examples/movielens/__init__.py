@@ -1,0 +1,1 @@
+"""The loop, end to end, on MovieLens-100K: ``python -m examples.movielens``."""

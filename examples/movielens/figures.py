@@ -1,0 +1,232 @@
+"""What the demo measured: the content of ``report.json``, typed.
+
+One dataclass a JSON object, one field a key. ``Report.from_json`` checks every value, so that whoever reads a report
+knows what it holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pocketrank.errors import InputError
+from pocketrank.metrics import Interval as Interval  # noqa: PLC0414  (part of a report)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """One metric of every variant, on the device users' test slates; what each variant is, the page says."""
+
+    first_stage: Interval
+    v1: Interval
+    v2: Interval
+    v2_private: Interval
+    v2_local: Interval
+    consented: Interval
+    central: Interval
+
+
+@dataclass(frozen=True)
+class Gains:
+    """Paired differences in nDCG@10.
+
+    ``federated``: v2 - v1; ``federated_private``: v2_private - v1; ``local``: v2_local - v2_private; ``to_central``:
+    central - v2.
+    """
+
+    federated: Interval
+    federated_private: Interval
+    local: Interval
+    to_central: Interval
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How much of (central - v1) the rounds reach, as a fraction; None where central training gained nothing."""
+
+    federated: float | None
+    federated_private: float | None
+
+
+@dataclass(frozen=True)
+class NdcgByRound:
+    """nDCG@10 on the devices' tests; index 0 is before the first round. Measured afterwards, never used to choose."""
+
+    v2: tuple[float, ...]
+    v2_private: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SizeBytes:
+    """Sizes of files; ``update`` is what a device that has v1 downloads to have v2."""
+
+    teacher: int
+    float: int
+    quantized: int
+    train: int
+    onnx: int
+    bundle: int
+    update: int
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """The quantized student against the float one; ``finite`` by the name of the runtime."""
+
+    ndcg_loss_percent: float
+    same_order_percent: float
+    kendall_tau: float
+    finite: Mapping[str, bool]
+
+
+@dataclass(frozen=True)
+class LatencyUs:
+    """Median time of one slate of ``candidates``, one thread: all of ``rank()``, and the interpreter's invoke alone."""
+
+    rank_p50: float
+    invoke_p50: float
+    runtime: str
+    candidates: int
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Numbers of parameters; ``trainable`` ones are what a device may change and send."""
+
+    teacher: int
+    student: int
+    trainable: int
+
+
+@dataclass(frozen=True)
+class HeadWeight:
+    """One column's weight in the trainable head, before and after the private rounds."""
+
+    column: str
+    private: bool
+    v1: float
+    v2_private: float
+
+    @property
+    def change(self) -> float:
+        """What the private rounds added."""
+        return self.v2_private - self.v1
+
+
+@dataclass(frozen=True)
+class Example:
+    """One device user: titles liked in the history, three variants' top 5, and which of these were liked later."""
+
+    user: str
+    liked: tuple[str, ...]
+    first_stage: tuple[str, ...]
+    v1: tuple[str, ...]
+    v2_private: tuple[str, ...]
+    relevant: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of it: ``epsilon`` is one device's over all rounds, at ``delta``; ``epsilon_by_round[0]`` after the first."""
+
+    ndcg_at_10: Quality
+    mrr_at_10: Quality
+    gains: Gains
+    shares: Shares
+    epsilon: float
+    delta: float
+    sampling: str
+    noise_multiplier: float
+    clipping_norm: float
+    rounds: int
+    devices: int
+    server_users: int
+    epsilon_by_round: tuple[float, ...]
+    ndcg_by_round: NdcgByRound
+    bytes_up_per_round: int
+    bytes_down_per_round: int
+    size_bytes: SizeBytes
+    quantization: Quantization
+    latency_us: LatencyUs
+    parameters: Parameters
+    head: tuple[HeadWeight, ...]
+    timing_s: Mapping[str, float]
+    versions: Mapping[str, str]
+    seed: int
+    machine: str
+    example: Example
+
+    def to_json(self) -> dict[str, object]:
+        """The mapping that ``json.dumps`` writes as ``report.json``."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, object]) -> Report:
+        """Read what ``to_json`` gave, or what ``json.loads`` read of it. Keys that are not known are left out.
+
+        Raises:
+            InputError: A key is missing, its value has another type or is not finite, or a sequence that a plot needs
+                is empty; the message says which.
+        """
+        report = _read(cls, content, "report")
+        assert isinstance(report, cls)
+        for name, sequence in (
+            ("epsilon_by_round", report.epsilon_by_round),
+            ("ndcg_by_round.v2", report.ndcg_by_round.v2),
+            ("ndcg_by_round.v2_private", report.ndcg_by_round.v2_private),
+            ("head", report.head),
+        ):
+            if not sequence:
+                raise InputError(f"report.{name}: expected at least one value, got none; run the demo's stage again")
+        return report
+
+
+def _read(kind: object, value: object, name: str) -> object:
+    """``value`` as ``kind``, one of the annotations used above."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise _refused(name, "an object", value)
+        hints = typing.get_type_hints(kind)
+        return kind(
+            **{field.name: _field(hints[field.name], value, name, field.name) for field in dataclasses.fields(kind)}
+        )
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise _refused(name, "a list", value)
+        return tuple(_read(arguments[0], item, f"{name}[{index}]") for index, item in enumerate(value))
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            raise _refused(name, "an object", value)
+        return {str(key): _read(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
+    if origin is types.UnionType:  # float | None
+        return None if value is None else _read(arguments[0], value, name)
+    return _scalar(kind, value, name)
+
+
+def _field(kind: object, value: Mapping[str, object], name: str, key: str) -> object:
+    if key not in value:
+        raise InputError(f"{name}: expected the key {key!r}, got {sorted(value)}; run the demo's stage again")
+    return _read(kind, value[key], f"{name}.{key}")
+
+
+def _scalar(kind: object, value: object, name: str) -> object:
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise _refused(name, "a finite number", value)
+        return float(value)
+    if (kind is int and isinstance(value, int) and not isinstance(value, bool)) or (
+        kind in {bool, str} and isinstance(value, typing.cast("type", kind))
+    ):
+        return value
+    raise _refused(name, getattr(kind, "__name__", str(kind)), value)
+
+
+def _refused(name: str, expected: str, value: object) -> InputError:
+    return InputError(
+        f"{name}: expected {expected}, got {value!r} ({type(value).__name__}); run the demo's stage again"
+    )

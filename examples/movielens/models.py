@@ -1,0 +1,62 @@
+"""The models of the demo: the one that ships, and the two that privacy forbids, to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from examples.movielens.schema import SCHEMA
+from pocketrank.bundle import load_arrays, save_arrays
+from pocketrank_export.replay import Slates
+from pocketrank_export.student import Student, normalise_backbone
+from pocketrank_export.teacher import Teacher
+from pocketrank_export.training import Recipe, fit, score
+
+Tell = Callable[[float], None]
+M = TypeVar("M", bound=nn.Module)
+
+PUBLIC = (~SCHEMA.private_columns).tolist()
+"""The columns that v1 may read."""
+ALL = [True] * len(PUBLIC)
+
+
+def teacher(folder: Path, readable: list[bool], slates: tuple[Slates, Slates], recipe: Recipe, tell: Tell) -> Teacher:
+    """A listwise attention teacher of the columns in ``readable``; fitted once, then read from ``folder``."""
+    torch.manual_seed(recipe.seed)
+    return _kept(folder, Teacher(readable), lambda model: fit(model, *slates, recipe, progress=tell), tell)
+
+
+def student(
+    folder: Path,
+    readable: list[bool],
+    slates: tuple[Slates, Slates],
+    recipe: Recipe,
+    tell: Tell,
+    *,
+    taught_by: Teacher | None = None,
+) -> Student:
+    """A student whose backbone reads the columns in ``readable``, distilled from a teacher where there is one."""
+    train, validation = slates
+    taught = None if taught_by is None else score(taught_by, train)
+
+    def make(model: Student) -> None:
+        fit(model, train, validation, recipe, teacher=taught, progress=tell)
+        normalise_backbone(model, torch.from_numpy(train.features), torch.from_numpy(train.mask))
+
+    torch.manual_seed(recipe.seed)
+    return _kept(folder, Student(readable), make, tell)
+
+
+def _kept(file: Path, model: M, make: Callable[[M], object], tell: Tell) -> M:
+    """``model`` made once; its weights are kept in ``file``."""
+    if file.is_file():
+        model.load_state_dict({name: torch.from_numpy(value) for name, value in load_arrays(file.read_bytes()).items()})
+    else:
+        make(model)
+        file.write_bytes(save_arrays({name: value.numpy() for name, value in model.state_dict().items()}))
+    tell(1.0)
+    return model.eval()

@@ -1,0 +1,201 @@
+"""The demo's report: ``report.json`` for tools, and one self-contained page, ``report.html``, for people.
+
+The page loads nothing and runs nothing. Its exact figures stand in ``<data value="...">``, and its sentences are
+computed from them (``wording``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from examples.movielens import plots, wording
+from examples.movielens.figures import (
+    Example,
+    Gains,
+    HeadWeight,
+    Interval,
+    LatencyUs,
+    NdcgByRound,
+    Parameters,
+    Quality,
+    Quantization,
+    Report,
+    Shares,
+    SizeBytes,
+)
+from examples.movielens.plots import Bar, Change, Kind, Reference, Row, Series
+from pocketrank.durable import write_atomically
+
+__all__ = [
+    "Example",
+    "Gains",
+    "HeadWeight",
+    "Interval",
+    "LatencyUs",
+    "NdcgByRound",
+    "Parameters",
+    "Quality",
+    "Quantization",
+    "Report",
+    "Shares",
+    "SizeBytes",
+    "render",
+    "write_report",
+]
+
+SHOWN_WEIGHTS = 20
+"""So many columns of the head are drawn; the page's table has all of them."""
+
+VARIANTS: Mapping[str, tuple[str, Kind]] = {
+    "first_stage": ("First stage", Kind.BASELINE),
+    "v1": ("v1", Kind.BASELINE),
+    "v2": ("v2, no noise", Kind.OURS),
+    "v2_private": ("v2 private", Kind.OURS),
+    "v2_local": ("v2 local", Kind.OURS),
+    "consented": ("Consented", Kind.FORBIDDEN),
+    "central": ("Central", Kind.FORBIDDEN),
+}
+GAINS: Mapping[str, tuple[str, Kind]] = {
+    "federated": ("Rounds, no noise", Kind.OURS),
+    "federated_private": ("Private rounds", Kind.OURS),
+    "local": ("Learning locally", Kind.OURS),
+    "to_central": ("Central over v2", Kind.FORBIDDEN),
+}
+FILES: Mapping[str, tuple[str, Kind]] = {
+    "teacher": ("Teacher", Kind.BASELINE),
+    "float": ("Student, float32", Kind.BASELINE),
+    "quantized": ("Student, int8", Kind.OURS),
+    "update": ("Update to v2", Kind.OURS),
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One plot as inline SVG, drawn for a page and for a phone; the style sheet shows the one that fits."""
+
+    wide: str
+    narrow: str
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write ``report.json`` and ``report.html``, each whole or not at all.
+
+    Args:
+        report: What was measured.
+        folder: Where to; made if missing.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: A value of ``report`` is of another type than its field's, or not finite. Nothing was written.
+        OSError: The folder or a file can't be written.
+    """
+    content = report.to_json()
+    page = render(content)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(
+        folder / "report.json", json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    )
+    path = folder / "report.html"
+    write_atomically(path, page.encode())
+    return path
+
+
+def render(content: Mapping[str, object]) -> str:
+    """The page of ``Report.to_json()``, or of a ``report.json`` that was read.
+
+    Raises:
+        InputError: ``content`` is no report; the message names the key.
+    """
+    report = Report.from_json(content)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    head = sorted(report.head, key=lambda weight: -abs(weight.change))
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        plots=_plots(report, head[:SHOWN_WEIGHTS]),
+        head=head,
+        shown_weights=SHOWN_WEIGHTS,
+        words=wording,
+        variants=VARIANTS,
+        gains=GAINS,
+        files=FILES,
+        n=report.ndcg_at_10.v2_private.n,
+    )
+
+
+def _plots(report: Report, head: list[HeadWeight]) -> dict[str, Plot]:
+    """All plots of the page by name."""
+    ndcg = report.ndcg_at_10
+    series = (
+        Series("no noise", Kind.OURS, report.ndcg_by_round.v2, dashed=True),
+        Series("private", Kind.OURS, report.ndcg_by_round.v2_private),
+    )
+    references = (Reference("v1", Kind.BASELINE, ndcg.v1.mean), Reference("central", Kind.FORBIDDEN, ndcg.central.mean))
+    sizes = [
+        Bar(name, kind, max(getattr(report.size_bytes, key), 1), wording.size(getattr(report.size_bytes, key)))
+        for key, (name, kind) in FILES.items()
+    ]
+    latency = report.latency_us
+    times = [
+        Bar("Interpreter alone", Kind.BASELINE, latency.invoke_p50, wording.microseconds(latency.invoke_p50)),
+        Bar("All of rank()", Kind.OURS, latency.rank_p50, wording.microseconds(latency.rank_p50)),
+    ]
+    changes = [Change(weight.column, weight.private, weight.v1, weight.v2_private) for weight in head]
+    return {
+        "ndcg": _both(
+            lambda width: plots.intervals(_rows(ndcg), "nDCG@10 of each variant with its 95 % interval", width)
+        ),
+        "gains": _both(
+            lambda width: plots.intervals(
+                _rows(report.gains),
+                "Paired differences in nDCG@10 with their 95 % intervals",
+                width,
+                show=wording.signed,
+            )
+        ),
+        "mrr": _both(
+            lambda width: plots.intervals(
+                _rows(report.mrr_at_10), "MRR@10 of each variant with its 95 % interval", width, row_height=25
+            )
+        ),
+        "rounds": _both(
+            lambda width: plots.curves(series, references, "nDCG@10 after each round, without noise and with it", width)
+        ),
+        "epsilon": _both(
+            lambda width: plots.spending(
+                report.epsilon_by_round, report.epsilon, "Epsilon spent after each round, and the budget", width
+            )
+        ),
+        "sizes": _both(
+            lambda width: plots.bars(sizes, "Sizes of files on a logarithmic scale", width, wording.size, log=True)
+        ),
+        "latency": _both(lambda width: plots.bars(times, "Median time of one slate", width, wording.microseconds)),
+        "head": _both(
+            lambda width: plots.dumbbells(changes, "Weights of the head before and after the private rounds", width)
+        ),
+    }
+
+
+def _both(draw: Callable[[float], str]) -> Plot:
+    return Plot(draw(plots.WIDE), draw(plots.NARROW))
+
+
+def _rows(measured: Quality | Gains) -> list[Row]:
+    """One row a variant, or one a difference."""
+    rows = []
+    for key, (name, kind) in (VARIANTS if isinstance(measured, Quality) else GAINS).items():
+        interval: Interval = getattr(measured, key)
+        rows.append(Row(name, kind, interval.mean, interval.low, interval.high, f", n = {interval.n}"))
+    return rows

@@ -1,0 +1,78 @@
+"""Stages that are shown while they run, kept when they are done, and not run twice for the same code and data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+Tell = Callable[[float], None]
+_KEY: Final = "key"
+
+
+class Workspace:
+    """A folder of finished stages.
+
+    Attributes:
+        folder: Where everything of the run lies.
+        seconds: Wall time of each stage, as it was when the stage ran.
+    """
+
+    def __init__(self, folder: Path, key: str, console: Console) -> None:
+        """Go on in ``folder`` where it was made with the same ``key``; else start there anew."""
+        self.folder = folder
+        self._console = console
+        found = folder / _KEY
+        if not found.is_file() or found.read_text() != key:
+            if folder.is_dir() and not found.is_file() and any(folder.iterdir()):
+                raise SystemExit(f"{folder}: holds something else; choose another folder with --out")
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            found.write_text(key)
+        self._log = folder / "stages.json"
+        self.seconds: dict[str, float] = json.loads(self._log.read_text()) if self._log.is_file() else {}
+
+    @contextmanager
+    def stage(self, name: str, title: str) -> Iterator[Tell]:
+        """Show ``title`` with its progress while the block runs; it is done when the block ends without an error."""
+        started = time.perf_counter()
+        bar = Progress(
+            TextColumn("  {task.description:<58}"),
+            BarColumn(24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+        )
+        if not self._console.is_terminal:
+            self._console.print(f"  {title} ...")
+        with bar:
+            task = bar.add_task(title, total=1.0)
+            yield lambda share: bar.update(task, completed=share)
+        self.seconds[name] = round(time.perf_counter() - started, 2)
+        self._log.write_text(json.dumps(self.seconds, indent=1))
+        self._console.print(f"[green]✓[/] {title:<60} [dim]{self.seconds[name]:6.1f} s[/]")
+
+    def done(self, name: str) -> bool:
+        """Whether the stage ``name`` was finished, now or in an earlier run."""
+        return name in self.seconds
+
+    def reused(self, title: str) -> None:
+        """Show that a stage need not run again."""
+        self._console.print(f"[green]✓[/] {title:<60} [dim]  kept[/]")
+
+
+def key_of(roots: Sequence[Path], settings: str) -> str:
+    """A digest of all Python files under ``roots`` and of ``settings``: what a result depends on."""
+    digest = hashlib.sha256(settings.encode())
+    for path in sorted(path for root in roots for path in root.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,129 @@
+"""Who holds what: the server its users' logs and all that is made of them, the devices their own events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from examples.movielens.catalog import Catalog, FirstStage
+from examples.movielens.fleet import CUTS, Fleet
+from examples.movielens.schema import SCHEMA
+from pocketrank.bundle import load_arrays
+from pocketrank.profile import ItemVectors
+from pocketrank_export import movielens
+from pocketrank_export.movielens import RELEVANT, MovieLens, User
+from pocketrank_export.replay import Slates, Visit, replay, visits
+from pocketrank_export.vectors import item_vectors, to_npz
+
+SERVER_SHARE: Final = 0.3
+FOLDS: Final = 5
+Tell = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class World:
+    """The parties.
+
+    Attributes:
+        data: The whole data set, for titles and tests only.
+        server: Users whose logs the server holds.
+        catalog: Made of the server users' histories.
+        first_stage: The retriever, made of the catalogue.
+        vectors: The bundle's ``vectors.npz``, made of the server users' histories.
+        fleet: The other users' devices.
+    """
+
+    data: MovieLens
+    server: tuple[User, ...]
+    catalog: Catalog
+    first_stage: FirstStage
+    vectors: bytes
+    fleet: Fleet
+
+
+def make(folder: Path, seed: int, tell: Tell) -> World:
+    """Split the users, and let the server make what it can of its own."""
+    data = movielens.load(movielens.locate())
+    server, devices = movielens.server_and_devices(
+        data.users, server_share=SERVER_SHARE, rng=np.random.default_rng(seed)
+    )
+    tell(0.3)
+    histories = [user.history for user in server]
+    catalog = Catalog.of(histories, data.movies)
+    first_stage = FirstStage(catalog)
+    vectors = to_npz(catalog.items, item_vectors(histories, catalog.items))
+    return World(data, tuple(server), catalog, first_stage, vectors, Fleet(devices, first_stage, folder / "devices"))
+
+
+def server_slates(world: World, tell: Tell, *, private: bool) -> tuple[Slates, Slates]:
+    """Slates of the server users for training and, from each one's last visit, for validation.
+
+    A user's own events are taken out of the catalogue that their slates see,
+    and with ``private`` out of the item vectors too, by folds.
+    """
+    vectors = _crossfitted(world) if private else {}
+    train: list[Slates] = []
+    validation: list[Slates] = []
+    for done, user in enumerate(world.server):
+        first_stage = FirstStage(world.catalog.without(user.history))
+        for part, times in zip((train, validation), last_apart(visits(user.history, CUTS)), strict=True):
+            known = vectors.get(user.id)
+            part.append(_slates(user, times, first_stage, known, private=private))
+        tell((done + 1) / len(world.server))
+    return Slates.joined(train), Slates.joined(validation)
+
+
+def device_slates(world: World, tell: Tell) -> tuple[Slates, Slates]:
+    """The same of the devices' users: what a server could train on if it held everybody's events."""
+    vectors = unpacked(world.vectors)
+    train: list[Slates] = []
+    validation: list[Slates] = []
+    for done, user in enumerate(world.fleet.users):
+        for part, times in zip((train, validation), last_apart(visits(user.history, CUTS)), strict=True):
+            part.append(_slates(user, times, world.first_stage, vectors, private=True))
+        tell((done + 1) / len(world.fleet.users))
+    return Slates.joined(train), Slates.joined(validation)
+
+
+def test_slates(world: World) -> Slates:
+    """The devices' tests as an evaluator sees them, of the people who liked something in theirs; for measuring only."""
+    vectors = unpacked(world.vectors)
+    slates = []
+    for user in world.fleet.users:
+        everything = (*user.history, *user.test)
+        times = [Visit(len(user.history), len(everything))]
+        slates.append(replay(everything, times, world.first_stage.retrieve, SCHEMA, vectors, relevant=RELEVANT))
+    joined = Slates.joined(slates)
+    return joined.where(joined.relevant > 0)
+
+
+def last_apart(times: Sequence[Visit]) -> tuple[Sequence[Visit], Sequence[Visit]]:
+    """All visits but the last, and the last."""
+    return times[:-1], times[-1:]
+
+
+def unpacked(vectors: bytes) -> ItemVectors:
+    """The item vectors in a ``vectors.npz``."""
+    arrays = load_arrays(vectors)
+    return ItemVectors(arrays["items"].tolist(), arrays["vectors"].astype(np.float32))
+
+
+def _slates(
+    user: User, times: Sequence[Visit], first_stage: FirstStage, vectors: ItemVectors | None, *, private: bool
+) -> Slates:
+    return replay(user.history, times, first_stage.retrieve, SCHEMA, vectors, relevant=RELEVANT, private=private)
+
+
+def _crossfitted(world: World) -> dict[str, ItemVectors]:
+    """For each server user, item vectors that were made without them."""
+    found: dict[str, ItemVectors] = {}
+    for fold in range(FOLDS):
+        held_out = world.server[fold::FOLDS]
+        histories = [user.history for user in world.server if user not in held_out]
+        vectors = unpacked(to_npz(world.catalog.items, item_vectors(histories, world.catalog.items)))
+        found |= {user.id: vectors for user in held_out}
+    return found
