@@ -13,6 +13,9 @@ builder := .venv/.stamp
 device := .venv-device/.stamp
 ARGS ?=
 
+# The arrays of one slate are small: more BLAS threads than one cost more than they bring.
+export OPENBLAS_NUM_THREADS ?= 1
+
 .PHONY: help setup demo test check bench clean distclean
 
 help: ## list the targets
@@ -30,7 +33,7 @@ check: $(builder) ## lint, format, types, layers
 	@scripts/check
 
 bench: $(builder) $(device) ## the product beside what one would use instead: build/bench/
-	@.venv-device/bin/python -m benchmarks $(ARGS)
+	@.venv/bin/python -m benchmarks $(ARGS)
 
 clean: ## remove what was built and all caches; the environments stay
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -23,6 +23,7 @@ from pocketrank.schema import Categories, Number, Schema
 from pocketrank.scorer import input_name
 from pocketrank.store import Event
 
+ITEMS: Final = 1_000
 CANDIDATES: Final = 100
 EVENTS: Final = 100
 WARM_UP: Final = 100
@@ -81,7 +82,7 @@ def measure(reranker: Reranker, columns: Mapping[str, Any], *, repeats: int = RE
 
 def synthetic(schema: Schema, rng: np.random.Generator) -> tuple[dict[str, Any], list[Event]]:
     """Candidates as columns that fit ``schema``, and a history of engagements with the likes of them."""
-    ids = [str(number) for number in rng.permutation(CANDIDATES * 10)[:CANDIDATES]]
+    ids = [str(number) for number in rng.permutation(ITEMS)[:CANDIDATES]]
     columns: dict[str, Any] = {"id": ids}
     for feature in schema.features:
         if isinstance(feature, Number) and feature.source == "candidate":
@@ -91,7 +92,7 @@ def synthetic(schema: Schema, rng: np.random.Generator) -> tuple[dict[str, Any],
     fields = list(schema.categories.values())
     events = [
         Event(
-            str(rng.integers(CANDIDATES * 10)),
+            str(rng.integers(ITEMS)),
             float(at),
             float(rng.integers(1, 6)),
             {f.name: _some(f, rng) for f in fields},
@@ -129,7 +130,13 @@ def main(bundle: str, out: str) -> None:
     print(f"  columns  p50 {found.columns_p50:7.1f} us   p99 {found.columns_p99:7.1f} us")
     print(f"  mappings p50 {found.mappings_p50:7.1f} us")
     print(f"  bare invoke  {found.invoke_p50:7.1f} us")
-    Path(out).write_text(json.dumps({"rows": rows(found)}, indent=1) + "\n")
+    latency = {
+        "rank_p50": found.columns_p50,
+        "invoke_p50": found.invoke_p50,
+        "runtime": found.runtime,
+        "candidates": found.candidates,
+    }
+    Path(out).write_text(json.dumps({"rows": rows(found), "latency_us": latency}, indent=1) + "\n")
     for line in rows(found):
         print(f"  {line['name']:<32} {line['value']:8.2f} {line['unit']:<3} goal <= {line['goal']}")
 

@@ -17,6 +17,7 @@ from examples.movielens.pipeline import Loop, laboratory
 from examples.movielens.report import VARIANTS, write_report
 from examples.movielens.settings import Settings
 from examples.movielens.workspace import Workspace, key_of
+from pocketrank.bundle import Bundle
 from pocketrank.errors import PocketRankError
 from pocketrank.reranker import Engine
 
@@ -63,19 +64,19 @@ def run(loop: Loop) -> Report:
     teacher, student = loop.distilled("v1", models.PUBLIC, slates, "v1")
     built, v1 = loop.export(parties, student, slates[1])
     loop.publish(v1, "publish-v1")
-    v1, _ = loop.install("install-v1")
+    v1 = Bundle.open(loop.install("install-v1")[0])
     loop.live(parties, Engine(v1))
 
     v2 = loop.improve(parties, laboratory(v1), loop.plan_without_noise(), "rounds", "without noise")
     private = loop.improve(parties, v1, loop.plan(), "rounds-private", f"epsilon {loop.settings.rounds.epsilon:g}")
     loop.publish(loop.gate(private.bundle, student, slates[1]), "publish-v2")
-    installed, update_bytes = loop.install("install-v2")
+    installed_path, update_bytes = loop.install("install-v2")
 
     with_private = loop.server_slates(parties, private=True)
     _, consented = loop.distilled("consented", models.ALL, with_private, "consented")
     central = loop.central(parties, with_private)
     trained = measure.Trained(teacher, student, consented, central)
-    shipped = measure.Shipped(built, v1, v2, private, installed, update_bytes)
+    shipped = measure.Shipped(built, v1, v2, private, Bundle.open(installed_path), installed_path, update_bytes)
     return measure.report(loop, parties, trained, shipped)
 
 

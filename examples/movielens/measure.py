@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import platform
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 from torch import nn
 
-from benchmarks.rank import measure as measure_latency
 from examples.movielens.figures import (
     Example,
     Gains,
@@ -32,8 +35,7 @@ from examples.movielens.world import World, test_slates
 from pocketrank.bundle import RANK_MODEL, TRAIN_MODEL, Bundle
 from pocketrank.learner import Params
 from pocketrank.metrics import Interval, bootstrap, mrr
-from pocketrank.reranker import Engine, Reranker
-from pocketrank.store import DeviceStore
+from pocketrank.reranker import Engine
 from pocketrank.verification import score_slates
 from pocketrank_export.builder import Built
 from pocketrank_export.gates import kendall_tau, same_order, score_on
@@ -42,7 +44,9 @@ from pocketrank_export.replay import Slates
 from pocketrank_export.student import Student
 from pocketrank_export.teacher import Teacher
 from pocketrank_export.training import ndcg_each, score
+from pocketrank_federated.state import RoundRecord
 
+ROOT: Final = Path(__file__).parents[2]
 FLOAT_BYTES: Final = 4
 VERSIONS: Final = (
     "torch",
@@ -75,6 +79,7 @@ class Shipped:
     v2: Improved
     v2_private: Improved
     installed: Bundle
+    installed_path: Path
     update_bytes: int
 
 
@@ -142,13 +147,15 @@ def report(loop: Loop, parties: World, trained: Trained, shipped: Shipped) -> Re
                 v2=_by_round(shipped.v1, shipped.v2.rounds.by_round, slates),
                 v2_private=_by_round(shipped.v1, private.rounds.by_round, slates),
             ),
-            bytes_up_per_round=round((records[-1].bytes_up or 0) / records[-1].answered),
+            bytes_up_per_round=_bytes_up(records),
             bytes_down_per_round=private.rounds.bytes_down,
             size_bytes=_sizes(trained, shipped),
-            quantization=_quantization(loop, trained.student, shipped.installed, slates),
-            latency_us=_latency(parties, shipped.installed),
+            quantization=_quantization(loop, trained.student, shipped.installed_path, slates),
+            latency_us=_latency(loop, shipped.installed_path),
             parameters=Parameters(
-                _parameters(trained.teacher), _parameters(trained.student), sum(map(np.size, shipped.v1.params().values()))
+                _parameters(trained.teacher),
+                _parameters(trained.student),
+                sum(map(np.size, shipped.v1.params().values())),
             ),
             head=_head(shipped.v1.params(), shipped.installed.params()),
             timing_s=dict(loop.seconds),
@@ -161,6 +168,12 @@ def report(loop: Loop, parties: World, trained: Trained, shipped: Shipped) -> Re
 
 def _gain(found: Mapping[str, Measured], better: str, worse: str, rng: np.random.Generator) -> Interval:
     return bootstrap(found[better].ndcg - found[worse].ndcg, rng)
+
+
+def _bytes_up(records: Sequence[RoundRecord]) -> int:
+    """One device's reply in a round that was not lost."""
+    counted = [(record.bytes_up, record.answered) for record in records if record.bytes_up and record.answered]
+    return round(counted[-1][0] / counted[-1][1])
 
 
 def _share(mean: Mapping[str, float], name: str) -> float | None:
@@ -189,12 +202,9 @@ def _sizes(trained: Trained, shipped: Shipped) -> SizeBytes:
     )
 
 
-def _quantization(loop: Loop, student: Student, bundle: Bundle, slates: Slates) -> Quantization:
+def _quantization(loop: Loop, student: Student, saved: Path, slates: Slates) -> Quantization:
     """The installed bundle beside the float student, on the devices' tests, on both runtimes."""
-    reference = score(with_head(student, bundle.params()), slates)
-    saved = loop.folder / "measured-bundle"
-    if not saved.is_dir():
-        bundle.save(saved)
+    reference = score(with_head(student, Bundle.open(saved).params()), slates)
     runs = [score_on(python, saved, slates) for python in loop.pythons]
     exact = ndcg_each(reference, slates).mean()
     losses = [(exact - ndcg_each(run.scores, slates).mean()) / exact for run in runs]
@@ -206,12 +216,12 @@ def _quantization(loop: Loop, student: Student, bundle: Bundle, slates: Slates) 
     )
 
 
-def _latency(parties: World, bundle: Bundle) -> LatencyUs:
-    user = max(parties.fleet.users, key=lambda user: len(user.history))
-    reranker = Reranker(Engine(bundle), DeviceStore())
-    reranker.observe(user.history)
-    found = measure_latency(reranker, parties.first_stage.retrieve(event.item for event in user.history), repeats=500)
-    return LatencyUs(found.columns_p50, found.invoke_p50, found.runtime, found.candidates)
+def _latency(loop: Loop, bundle: Path) -> LatencyUs:
+    """Measured in the device's environment, in a process of its own."""
+    out = loop.folder / "latency.json"
+    command = [loop.pythons[-1], "-m", "benchmarks.rank", str(bundle), str(out)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
+    return LatencyUs(**json.loads(out.read_text())["latency_us"])
 
 
 def _head(v1: Params, v2: Params) -> tuple[HeadWeight, ...]:

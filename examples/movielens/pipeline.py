@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
 
 from examples.movielens import models, world
@@ -22,7 +23,7 @@ from pocketrank.learner import Params
 from pocketrank.reranker import Engine
 from pocketrank.updater import Updater
 from pocketrank_export.builder import Built, build_bundle
-from pocketrank_export.gates import prove
+from pocketrank_export.gates import check_cold_start, prove
 from pocketrank_export.replay import Slates
 from pocketrank_export.student import Student
 from pocketrank_export.teacher import Teacher
@@ -119,19 +120,19 @@ class Loop:
             if repository.versions().get(NAME, 0) < bundle.manifest.version:
                 repository.publish(bundle, now)
 
-    def install(self, stage: str) -> tuple[Bundle, int]:
-        """Let devices fetch, verify, self-test and switch; the bundle they hold then, and the bytes one downloaded."""
+    def install(self, stage: str) -> tuple[Path, int]:
+        """Let devices fetch, verify, self-test and switch; what one of them holds then, and the bytes it downloaded."""
         with self.stage(stage, f"{INSTALLING} devices verify, self-test and install it") as tell:
             root = Repository.open(self.folder / "repository", self.folder / "keys").root
+            sizes = self.folder / f"{stage}-bytes"
             updates = []
             for device in range(INSTALLING):
                 home = self.folder / "installed" / f"device-{device}"
                 updates.append(Updater(home, self.folder / "repository", root).update(NAME))
+                if updates[-1].status == "installed" and not sizes.is_file():
+                    sizes.write_text(str(updates[-1].bytes_downloaded))
                 tell((device + 1) / INSTALLING)
-            sizes = self.folder / f"{stage}-bytes"
-            if updates[0].status == "installed":
-                sizes.write_text(str(updates[0].bytes_downloaded))
-            return Bundle.open(updates[0].bundle_path), int(sizes.read_text())
+            return updates[0].bundle_path, int(sizes.read_text())
 
     def live(self, parties: World, engine: Engine) -> None:
         """Let everybody live through their history with v1 on their device."""
@@ -150,9 +151,18 @@ class Loop:
             )
 
     def gate(self, candidate: Bundle, student: Student, slates: Slates) -> Bundle:
-        """Put the rounds' result through the gates, on slates of people whose device knows nothing of them yet."""
+        """Put the rounds' result through the gates.
+
+        The server has nobody's private features: on real slates it sees how a new device is served, and whether the
+        runtimes agree on slates whose private columns are drawn at random.
+        """
         with self.stage("gate", f"v{candidate.manifest.version}: gates on both runtimes"):
-            return prove(candidate, score(with_head(student, candidate.params()), slates), slates, self.pythons)
+            improved = with_head(student, candidate.params())
+            cold_start = check_cold_start(score(improved, slates), slates)
+            drawn = with_private_drawn(slates, np.random.default_rng(self.settings.seed))
+            proven = prove(candidate, score(improved, drawn), drawn, self.pythons)
+            report = {**proven.manifest.report, "ndcg_at_10.cold_start": cold_start}
+            return build(dataclasses.replace(proven.manifest, report=report), proven.files)
 
     def policy(self) -> PrivacyPolicy:
         """What devices demand of rounds: signed with the bundle, held by each device."""
@@ -187,6 +197,14 @@ def laboratory(bundle: Bundle) -> Bundle:
     """``bundle`` under a policy that allows rounds without noise: devices refuse those on ``bundle`` itself."""
     policy = dataclasses.replace(bundle.manifest.policy, min_noise_multiplier=0.0)
     return build(dataclasses.replace(bundle.manifest, policy=policy), bundle.files)
+
+
+def with_private_drawn(slates: Slates, rng: np.random.Generator) -> Slates:
+    """``slates`` with standard normal numbers in the private columns."""
+    private = SCHEMA.private_columns
+    features = slates.features.copy()
+    features[..., private] = rng.normal(size=(*slates.mask.shape, int(private.sum())))
+    return dataclasses.replace(slates, features=features * slates.mask[..., None])
 
 
 def with_head(student: Student, params: Params) -> Student:

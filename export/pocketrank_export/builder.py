@@ -33,7 +33,7 @@ from pocketrank_export.replay import Slates
 from pocketrank_export.student import Student, trainables
 from pocketrank_export.training import score
 
-GOLDEN_SLATES: Final = 8
+GOLDEN_SLATES: Final = 5
 MAX_ONNX_ERROR: Final = 1e-4
 
 
@@ -84,7 +84,7 @@ def build_bundle(  # noqa: PLR0913  (each is a part of the bundle)
     onnx = to_onnx(student)
     params = params_of(student)
     check_onnx(onnx, student, slates)
-    golden = {"features": slates.features[:GOLDEN_SLATES], "mask": slates.mask[:GOLDEN_SLATES]}
+    golden = golden_inputs(student, schema, slates)
     files = {
         RANK_MODEL: weight_int8(float_model),
         TRAIN_MODEL: to_tflite_train(student, slate=max(slate_sizes)),
@@ -102,8 +102,27 @@ def build_bundle(  # noqa: PLR0913  (each is a part of the bundle)
         lineage=Lineage(data=data),
     )
     draft = build(manifest, files)
-    golden["scores"] = score_slates(Scorer(draft), golden["features"], golden["mask"])
+    head = {name: golden[name] for name in params}
+    golden["scores"] = score_slates(Scorer(draft), golden["features"], golden["mask"], head)
     return Built(build(manifest, {**files, GOLDEN: save_arrays(golden)}), float_model, onnx)
+
+
+def golden_inputs(student: Student, schema: Schema, slates: Slates) -> dict[str, Array]:
+    """Slates and head parameters that try every weight of the model.
+
+    The private columns and the head are drawn at random: nobody's own features
+    ship in a bundle, and vectors that don't depend on the parameters stay the
+    same when rounds improve these.
+
+    Returns:
+        ``features`` [s, n, d], ``mask`` [s, n], and each trainable parameter by name.
+    """
+    rng = np.random.default_rng(0)
+    features, mask = slates.features[:GOLDEN_SLATES].copy(), slates.mask[:GOLDEN_SLATES]
+    features[..., schema.private_columns] = rng.normal(size=(*mask.shape, int(schema.private_columns.sum())))
+    features *= mask[..., None]
+    head = {name: rng.choice([-0.5, 0.5], size=shape).astype(np.float32) for name, shape in trainables(student)}
+    return {"features": features, "mask": mask, **head}
 
 
 def check_onnx(onnx: bytes, student: Student, slates: Slates) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketrank.bundle import Bundle, build, load_arrays, save_arrays
-from pocketrank.errors import GateError, InputError
+from pocketrank.errors import GateError, InputError, ModelError
 from pocketrank.profile import Array
 from pocketrank_export.replay import Slates
 from pocketrank_export.training import ndcg_each
@@ -54,18 +54,27 @@ def score_on(python: str | Path, bundle: Path, slates: Slates) -> RuntimeScores:
     """Score ``slates`` with ``bundle`` in the environment of the interpreter ``python``.
 
     Raises:
+        GateError: The model fails there, or gives scores that are not finite.
         InputError: That environment can't do it; the message holds what it said.
     """
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder) / "slates.npz", Path(folder) / "scores.npz"
         given.write_bytes(save_arrays({"features": slates.features, "mask": slates.mask}))
-        command = [str(python), "-m", "pocketrank.verification", str(bundle), str(given), str(made)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)  # noqa: S603
-        if done.returncode:
-            raise InputError(f"{python}: could not score {bundle}; it said: {done.stderr.strip()[-2000:]}")
+        said = _verification(python, bundle, given, made)
+        if said is not None and ModelError.__name__ in said:
+            raise GateError(f"finite: the model can't be used on the runtime of {python}: {said.splitlines()[-1]}")
+        if said is not None:
+            raise InputError(f"{python}: could not score {bundle}; it said: {said}")
         arrays = load_arrays(made.read_bytes())
     name, version = arrays["runtime"].tolist()
     return RuntimeScores(name, version, arrays["scores"])
+
+
+def _verification(python: str | Path, *words: Path) -> str | None:
+    """Run ``pocketrank.verification`` in another environment; what it said where it failed."""
+    command = [str(python), "-m", "pocketrank.verification", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)  # noqa: S603
+    return done.stderr.strip()[-2000:] if done.returncode else None
 
 
 def parity(scores: Array, reference: Array, slates: Slates) -> Parity:
@@ -93,6 +102,26 @@ def check_parity(name: str, found: Parity) -> None:
         )
     if not found.ndcg_loss <= MAX_NDCG_LOSS:
         raise GateError(f"ndcg ({name}): {found.ndcg_loss:.2%} below the float model, <= {MAX_NDCG_LOSS:.1%} wanted")
+
+
+def check_cold_start(scores: Array, slates: Slates) -> float:
+    """Stop a bundle that serves a device without any history worse than the first stage would alone.
+
+    Args:
+        scores: ``[s, n]`` of ``slates``.
+        slates: Candidates in the first stage's order, private columns as on a new device.
+
+    Returns:
+        nDCG@10 of ``scores``.
+
+    Raises:
+        GateError: It is below the first stage's.
+    """
+    given = np.broadcast_to(-np.arange(scores.shape[1], dtype=np.float32), scores.shape)
+    found, first_stage = (float(ndcg_each(order, slates).mean()) for order in (scores, given))
+    if not found >= first_stage:
+        raise GateError(f"cold_start: nDCG@10 {found:.4f} on devices without a history, >= {first_stage:.4f} wanted")
+    return found
 
 
 def prove(
@@ -127,6 +156,9 @@ def prove(
                 f"ndcg_at_10.quantized.{found.runtime}": compared.ndcg,
                 f"kendall_tau.{found.runtime}": compared.kendall_tau,
             }
+        for python, name in zip(pythons, runtimes, strict=True):
+            if (said := _verification(python, saved)) is not None:
+                raise GateError(f"self_test ({name}): {said.splitlines()[-1]}")
     manifest = dataclasses.replace(bundle.manifest, runtimes=runtimes, report={**bundle.manifest.report, **report})
     return build(manifest, bundle.files)
 

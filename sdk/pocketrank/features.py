@@ -17,6 +17,7 @@ MAX_CANDIDATES: Final = 2_000
 Candidates = Sequence[Mapping[str, Any]] | Mapping[str, Any]
 """Mappings, one a candidate, or columns of equal length; both with ``id``."""
 
+_PLAIN_IDS: Final = frozenset({str, int})
 _TRANSFORMS: Final[Mapping[str, Callable[[Array], Array]]] = {
     "identity": lambda x: x,
     "log1p": lambda x: np.log1p(np.maximum(x, 0)),
@@ -55,15 +56,17 @@ def parse(candidates: Candidates, schema: Schema, context: Mapping[str, Any] | N
     context = context or {}
     numbers: dict[str, Array] = {}
     fields: dict[str, Array] = {}
-    for feature in schema.features:
-        if isinstance(feature, Number):
-            if feature.source == "context":
-                (value,) = _numbers(feature, [context.get(feature.name)], (ID,))
-                numbers[feature.name] = np.full(len(ids), value, np.float32)
-            else:
-                numbers[feature.name] = _numbers(feature, given.get(feature.name), ids)
-        elif isinstance(feature, Categories):
-            fields[feature.name] = _field(feature, given.get(feature.name), ids)
+    # What is too large for float32 becomes infinite, and is refused for that.
+    with np.errstate(over="ignore"):
+        for feature in schema.features:
+            if isinstance(feature, Number):
+                if feature.source == "context":
+                    (value,) = _numbers(feature, [context.get(feature.name)], (ID,))
+                    numbers[feature.name] = np.full(len(ids), value, np.float32)
+                else:
+                    numbers[feature.name] = _numbers(feature, given.get(feature.name), ids)
+            elif isinstance(feature, Categories):
+                fields[feature.name] = _field(feature, given.get(feature.name), ids)
     return Columns(ids, numbers, fields)
 
 
@@ -108,15 +111,20 @@ def _ids(values: Any) -> tuple[str, ...]:
     _check_column(ID, values)
     if len(values) > MAX_CANDIDATES:
         raise InputError(f"candidates: expected at most {MAX_CANDIDATES}, got {len(values)}; retrieve fewer")
-    for position, value in enumerate(values):
-        if not isinstance(value, str | int | np.integer) or isinstance(value, bool) or value == "":
-            kind = type(value).__name__
-            raise InputError(f"candidate {position}: {ID}: expected str or int, got {kind}: {value!r:.80}")
     ids = tuple(map(str, values))
+    if not _PLAIN_IDS.issuperset(map(type, values)) or "" in ids:
+        _check_ids(values)
     if len(set(ids)) != len(ids):
         repeated = next(name for name in ids if ids.count(name) > 1)
         raise InputError(f"candidates: {ID} {repeated!r} stands {ids.count(repeated)} times; ids must be unique")
     return ids
+
+
+def _check_ids(values: Sequence[Any]) -> None:
+    for position, value in enumerate(values):
+        if not isinstance(value, str | int | np.integer) or isinstance(value, bool) or value == "":
+            kind = type(value).__name__
+            raise InputError(f"candidate {position}: {ID}: expected str or int, got {kind}: {value!r:.80}")
 
 
 def _check_column(name: str, values: Any, n: int | None = None) -> None:
@@ -143,8 +151,7 @@ def _numbers(feature: Number, values: Any, ids: Sequence[str]) -> Array:
         given = np.empty(0, object)
     if given.shape != (len(ids),) or given.dtype.kind not in "buif":
         raise InputError(_odd_one(feature, values, ids))
-    with np.errstate(over="ignore"):
-        array = given.astype(np.float32)
+    array = given.astype(np.float32)
     if not np.isfinite(array).all():
         at = int(np.argmin(np.isfinite(array)))
         raise InputError(f"{_whose(feature, ids[at])}: {feature.name}: expected a finite float32, got {given[at]}")
@@ -173,11 +180,9 @@ def _field(feature: Categories, values: Any, ids: Sequence[str]) -> Array:
             raise InputError(f"{feature.name}: expected 0 or 1 [{n}, {width}], got {values.dtype} {values.shape}")
         return values.astype(np.float32)
     _check_column(feature.name, values, n)
-    rows: list[Sequence[str]] = []
-    for name, value in zip(ids, values, strict=True):
-        names = (value,) if isinstance(value, str) else () if value is None else value
+    rows = [(value,) if isinstance(value, str) else () if value is None else value for value in values]
+    for row, names in enumerate(rows):
         if not isinstance(names, list | tuple) or not all(isinstance(word, str) for word in names):
             wanted = "expected a string or a list of strings"
-            raise InputError(f"candidate {name!r}: {feature.name}: {wanted}, got {value!r:.80}")
-        rows.append(names)
+            raise InputError(f"candidate {ids[row]!r}: {feature.name}: {wanted}, got {names!r:.80}")
     return multi_hot(rows, feature)

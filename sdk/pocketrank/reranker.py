@@ -17,7 +17,7 @@ from pocketrank.errors import BundleError, InputError, ModelError
 from pocketrank.features import Candidates, Columns, encode, parse
 from pocketrank.profile import History, ItemVectors, Profile, profile
 from pocketrank.scorer import Scorer
-from pocketrank.slate import GIVEN_ORDER, RankedItem, Slate
+from pocketrank.slate import GIVEN_ORDER, SHARED_PARAMETERS, RankedItem, Slate
 from pocketrank.store import MAX_EVENTS, DeviceStore, Event
 
 Array = npt.NDArray[np.float32]
@@ -58,6 +58,8 @@ class Reranker:
         self._engine = engine
         self._store = store
         self._lock = threading.Lock()
+        self._recording = threading.Lock()
+        """Held while events are written, so that memory has them in the file's order."""
         self._history = History.of(store.events(), engine.schema, engine.vectors)
         self._profile: Profile | None = None
         self._personal: Mapping[str, Array] | None = store.personal(engine.bundle.digest)
@@ -98,8 +100,8 @@ class Reranker:
 
         More candidates than the bundle's largest slate: the first ones given
         are ranked, the rest follow in the order given. A model that fails
-        never fails the app: the order is then the given one, and the slate's
-        ``fallback`` says why.
+        never fails the app: with personal parameters that fail, the bundle's
+        own rank, else the order is the given one; ``fallback`` says why.
 
         Args:
             candidates: Mappings, one a candidate, or columns of equal length; each with ``id``.
@@ -126,7 +128,7 @@ class Reranker:
         return Slate(
             items=items,
             bundle=f"{manifest.name}@{manifest.version}",
-            stages=(_FEATURES, _MODEL) if fallback is None else (_FEATURES,),
+            stages=(_FEATURES,) if scores is None else (_FEATURES, _MODEL),
             fallback=fallback,
             latency_ms=(time.perf_counter() - started) * 1e3,
             _feedback=shown.feedback,
@@ -139,11 +141,12 @@ class Reranker:
             InputError: An event is not one; none is kept then.
             StoreError: They could not be kept.
         """
-        self._store.record(events)
-        later = History.of(events, self._engine.schema, self._engine.vectors)
-        with self._lock:
-            self._history = self._history.followed_by(later).newest(MAX_EVENTS)
-            self._profile = None
+        with self._recording:
+            self._store.record(events)
+            later = History.of(events, self._engine.schema, self._engine.vectors)
+            with self._lock:
+                self._history = self._history.followed_by(later).newest(MAX_EVENTS)
+                self._profile = None
 
     def personalise(self, params: Mapping[str, Array] | None) -> None:
         """Rank with ``params`` from now on, and after a restart; None goes back to the bundle's own.
@@ -187,12 +190,18 @@ class Reranker:
             return [], None, None
         scorer = self._engine.scorer
         head = features[: scorer.largest]
+        fallback = None
         try:
-            scores = scorer.scores(head, personal)
+            try:
+                scores = scorer.scores(head, personal)
+            except ModelError as error:
+                if personal is None:
+                    raise
+                scores, fallback = scorer.scores(head), f"{SHARED_PARAMETERS}: {error}"
         except ModelError as error:
             return list(range(n)), None, f"{GIVEN_ORDER}: {error}"
         order = np.argsort(-scores, kind="stable").tolist()
-        return [*order, *range(len(head), n)], scores, None
+        return [*order, *range(len(head), n)], scores, fallback
 
 
 class _Shown:

@@ -6,16 +6,16 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from pocketrank.errors import InputError
 from pocketrank.store import MAX_VALUE
 
 GIVEN_ORDER: Final = "given order"
+SHARED_PARAMETERS: Final = "shared parameters"
 
 
-@dataclass(frozen=True)
-class RankedItem:
+class RankedItem(NamedTuple):
     """A candidate in its place: ``position`` counts from 0; ``score`` is None where no model gave one."""
 
     id: str
@@ -32,7 +32,7 @@ class Slate:
         items: Best first.
         bundle: Name and version of the bundle, as ``movies@3``.
         stages: What ran, in order.
-        fallback: Why the order is not the model's, or None where it is.
+        fallback: What ranked instead of what should have, and why; None where all went well.
         latency_ms: Wall time of the whole call.
     """
 

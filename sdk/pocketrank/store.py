@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,12 +30,13 @@ MAX_VALUE: Final = 1e9
 
 _APPLICATION: Final = 0x506F5261
 """Marks the file as ours (SQLite's application_id)."""
+_BUSY_S: Final = 5.0
 
 _TABLES: Final = """
 CREATE TABLE events (id INTEGER PRIMARY KEY, at_s REAL NOT NULL, item TEXT NOT NULL, value REAL NOT NULL,
     fields TEXT NOT NULL);
-CREATE TABLE impressions (id INTEGER PRIMARY KEY, at_s REAL NOT NULL, bundle TEXT NOT NULL, items TEXT NOT NULL,
-    features BLOB NOT NULL, width INTEGER NOT NULL);
+CREATE TABLE impressions (id INTEGER PRIMARY KEY AUTOINCREMENT, at_s REAL NOT NULL, bundle TEXT NOT NULL,
+    items TEXT NOT NULL, features BLOB NOT NULL, width INTEGER NOT NULL);
 CREATE TABLE outcomes (impression INTEGER NOT NULL REFERENCES impressions(id) ON DELETE CASCADE, item TEXT NOT NULL,
     label REAL NOT NULL, PRIMARY KEY (impression, item)) WITHOUT ROWID;
 CREATE TABLE personal (bundle TEXT PRIMARY KEY, params BLOB NOT NULL);
@@ -109,7 +111,8 @@ class DeviceStore:
             raise StoreError(f"{self.path}: a database of another application; choose another path")
         if found > SCHEMA_VERSION:
             raise StoreError(f"{self.path}: written by a newer PocketRank (store version {found}); update the SDK")
-        self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;")
+        self._switch_to_wal()
+        self._db.executescript("PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;")
         if found == SCHEMA_VERSION:
             return
         with self._transaction() as db:
@@ -119,6 +122,19 @@ class DeviceStore:
                     db.execute(statement)
                 db.execute(f"PRAGMA application_id={_APPLICATION}")
                 db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def _switch_to_wal(self) -> None:
+        """Wait for others that open the same new file: SQLite's own waiting leaves this switch out."""
+        deadline_s = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
     def record(self, events: Iterable[Event]) -> None:
         """Keep ``events``, in order, all or none.

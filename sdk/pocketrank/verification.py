@@ -1,7 +1,8 @@
 """Does this bundle give the scores it was signed for, on the runtime that is here?
 
-``python -m pocketrank.verification BUNDLE SLATES.npz OUT.npz`` scores stored
-slates, so that one environment can check what another one's runtime makes of them.
+``python -m pocketrank.verification BUNDLE`` runs the self-test, and with
+``SLATES.npz OUT.npz`` behind it scores stored slates, so that one environment
+can check what another one's runtime makes of them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def score_slates(scorer: Scorer, features: Array, mask: Array, params: Mapping[s
 
 
 def self_test(bundle: Bundle) -> None:
-    """Score the golden slates of ``bundle`` here and compare.
+    """Score the golden slates of ``bundle`` here and compare; its own parameters must give finite scores on them too.
 
     Raises:
         ModelError: A score is not finite, or differs from the expected one by more than ``TOLERANCE``; or there are no
@@ -42,21 +43,26 @@ def self_test(bundle: Bundle) -> None:
     golden = bundle.golden()
     try:
         features, mask, expected = golden["features"], golden["mask"], golden["scores"]
+        params = {parameter.name: golden[parameter.name] for parameter in bundle.manifest.trainable}
     except KeyError as error:
         raise ModelError(f"golden vectors: {error} is missing; the bundle can't be tested here") from error
     slates = (*mask.shape, len(bundle.manifest.schema.columns))
     if features.shape != slates or expected.shape != mask.shape or not (mask > 0).any():
         raise ModelError(f"golden vectors: expected features [s, n, {slates[-1]}] of s, n > 0, got {features.shape}")
     scorer = Scorer(bundle)
-    scores = score_slates(scorer, features, mask)
+    score_slates(scorer, features, mask)
+    scores = score_slates(scorer, features, mask, params)
     spread = max(float(expected[mask > 0].std()), 1e-6)
     worst = float(np.abs(scores - expected)[mask > 0].max(initial=0.0)) / spread
     if not worst <= TOLERANCE:
         raise ModelError(f"self-test on {scorer.runtime}: scores differ by {worst:.2g} of their spread, > {TOLERANCE}")
 
 
-def main(bundle: str, slates: str, out: str) -> None:
-    """Score the slates in one file into another, with the name and version of the runtime that did it."""
+def main(bundle: str, slates: str | None = None, out: str = "scores.npz") -> None:
+    """Self-test, or score the slates in one file into another, with the name and version of the runtime that did it."""
+    if slates is None:
+        self_test(Bundle.open(bundle))
+        return
     arrays = load_arrays(Path(slates).read_bytes(), max_bytes=1 << 30)
     scorer = Scorer(Bundle.open(bundle))
     scores = score_slates(scorer, arrays["features"], arrays["mask"])

@@ -192,15 +192,24 @@ def test_a_number_too_large_to_be_squared_gives_no_score_that_is_not_finite() ->
 
 
 def test_a_model_that_gives_nan_leaves_the_given_order_and_says_so() -> None:
-    """Parameters that went bad in the store; those of a bundle are refused when it is opened."""
-    store = DeviceStore()
-    store.keep_personal(shop.bundle().digest, shop.linear(np.full(WIDTH, np.inf, np.float32)))
-    slate = reranker(store).rank(shop.candidates(range(10)), context=CONTEXT, k=7)
+    """Finite parameters whose scores are not; others are refused when the bundle is opened."""
+    overflowing = {name: np.full_like(value, 3e38) for name, value in shop.bundle().params().items()}
+    slate = Reranker.load(shop.with_params(overflowing)).rank(shop.candidates(range(10)), context=CONTEXT, k=7)
     assert slate.ids == tuple(f"item-{number}" for number in range(7))
     assert all(item.score is None for item in slate)
     assert slate.stages == ("features",)
     assert slate.fallback is not None
     assert re.search(r"given order: .*10 of 10 scores are not finite", slate.fallback)
+
+
+def test_personal_parameters_that_went_bad_give_way_to_the_shared_ones_and_the_slate_says_so() -> None:
+    store = DeviceStore()
+    store.keep_personal(shop.bundle().digest, shop.linear(np.full(WIDTH, np.inf, np.float32)))
+    slate = reranker(store).rank(shop.candidates(range(10)), context=CONTEXT)
+    assert slate.items == Reranker.load(shop.bundle()).rank(shop.candidates(range(10)), context=CONTEXT).items
+    assert slate.stages == ("features", "model")
+    assert slate.fallback is not None
+    assert re.search(r"shared parameters: .*10 of 10 scores are not finite", slate.fallback)
 
 
 def another_shape() -> Bundle:

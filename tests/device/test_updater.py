@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pocketrank.bundle import GOLDEN, PARAMS, RANK_MODEL, Bundle, build, save_arrays
@@ -50,7 +51,7 @@ def test_by_default_the_golden_vectors_are_run_on_the_runtime_that_is_here(world
     assert_refused(world, "self-test failed", world.updater(self_test=None))
 
 
-def test_a_real_bundle_passes_its_self_test_here_and_one_with_other_parameters_does_not(tmp_path: Path) -> None:
+def test_a_real_bundle_passes_its_self_test_here_and_one_with_impossible_parameters_does_not(tmp_path: Path) -> None:
     shop_bundle = Bundle.open(shop.FOLDER)
     name, version = shop_bundle.manifest.name, shop_bundle.manifest.version
     repository = Repository.create(tmp_path / "repository", tmp_path / "keys", now())
@@ -58,7 +59,7 @@ def test_a_real_bundle_passes_its_self_test_here_and_one_with_other_parameters_d
     updater = Updater(tmp_path / "home", repository.folder, repository.root)
     assert updater.update(name).digest == shop_bundle.digest
 
-    params = save_arrays({key: value + 1 for key, value in shop_bundle.params().items()})
+    params = save_arrays({key: np.full_like(value, 3e38) for key, value in shop_bundle.params().items()})
     wrong = build(replace(shop_bundle.manifest, version=version + 1), {**shop_bundle.files, PARAMS: params})
     repository.publish(wrong, now())
     for reason in ("self-test failed", "was refused before"):

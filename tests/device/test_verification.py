@@ -13,7 +13,7 @@ from pocketrank import Bundle
 from pocketrank.bundle import GOLDEN, PARAMS, RANK_MODEL, load_arrays, save_arrays
 from pocketrank.errors import ModelError
 from pocketrank.scorer import Scorer
-from pocketrank.verification import TOLERANCE, self_test
+from pocketrank.verification import TOLERANCE, score_slates, self_test
 from tests import shop
 
 ROOT = Path(__file__).parents[2]
@@ -37,10 +37,21 @@ def test_the_golden_slates_try_every_signature_full_and_padded() -> None:
     assert {next(size for size in (16, 64, 128) if size >= count) for count in counts - {16, 64}} == {16, 64, 128}
 
 
-def changed_weight() -> Bundle:
-    params = {name: value.copy() for name, value in shop.bundle().params().items()}
-    params["head.weight"][shop.SCHEMA.columns.index("rating")] += 0.05
+def overflowing_parameters() -> Bundle:
+    params = {name: np.full_like(value, 3e38) for name, value in shop.bundle().params().items()}
     return shop.with_params(params)
+
+
+def changed_golden_parameter() -> Bundle:
+    golden = shop.bundle().golden()
+    golden["head.weight"][shop.SCHEMA.private_columns.tolist().index(True)] += 0.05
+    return shop.with_files({GOLDEN: save_arrays(golden)})
+
+
+def no_golden_parameters() -> Bundle:
+    golden = shop.bundle().golden()
+    del golden["head.weight"]
+    return shop.with_files({GOLDEN: save_arrays(golden)})
 
 
 def changed_byte_of_the_backbone() -> Bundle:
@@ -69,8 +80,9 @@ def not_a_number() -> Bundle:
 
 
 def no_slates() -> Bundle:
-    golden = {name: values[:0] for name, values in shop.bundle().golden().items()}
-    return shop.with_files({GOLDEN: save_arrays(golden)})
+    golden = shop.bundle().golden()
+    slates = {name: golden[name][:0] for name in ("features", "mask", "scores")}
+    return shop.with_files({GOLDEN: save_arrays({**golden, **slates})})
 
 
 def no_candidates() -> Bundle:
@@ -95,7 +107,9 @@ def nothing_golden() -> Bundle:
 @pytest.mark.parametrize(
     "broken",
     [
-        changed_weight,
+        overflowing_parameters,
+        changed_golden_parameter,
+        no_golden_parameters,
         changed_byte_of_the_backbone,
         changed_score,
         not_a_number,
@@ -128,7 +142,8 @@ def test_the_command_scores_slates_and_names_the_runtime(tmp_path: Path) -> None
     done = run(shop.FOLDER, tmp_path / "slates.npz", tmp_path / "out.npz")
     assert done.returncode == 0, done.stderr
     made = load_arrays((tmp_path / "out.npz").read_bytes())
-    np.testing.assert_allclose(made["scores"], golden["scores"], atol=1e-3)
+    expected = score_slates(Scorer(shop.bundle()), golden["features"], golden["mask"])
+    np.testing.assert_allclose(made["scores"], expected, atol=1e-5)
     scorer = Scorer(shop.bundle())
     assert made["runtime"].tolist() == [scorer.runtime, scorer.runtime_version]
     assert scorer.runtime == ("tflite-runtime" if on_a_device() else "ai-edge-litert")

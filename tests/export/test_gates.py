@@ -21,7 +21,16 @@ from pocketrank.errors import GateError, InputError
 from pocketrank.profile import Array
 from pocketrank.schema import Number, Schema
 from pocketrank_export.builder import params_of
-from pocketrank_export.gates import Parity, check_parity, kendall_tau, parity, prove, same_order, score_on
+from pocketrank_export.gates import (
+    check_cold_start,
+    Parity,
+    check_parity,
+    kendall_tau,
+    parity,
+    prove,
+    same_order,
+    score_on,
+)
 from pocketrank_export.quantization import weight_int8
 from pocketrank_export.replay import Slates
 from pocketrank_export.student import Student, trainables
@@ -204,3 +213,19 @@ def test_the_same_order_is_asked_of_real_candidates_alone() -> None:
     one = np.array([[2, 1, 0], [2, 1, 0]], np.float32)
     other = np.array([[5, 3, 9], [1, 2, 9]], np.float32)
     assert same_order(one, other, mask) == 0.5
+
+
+def test_golden_vectors_that_a_runtime_does_not_give_are_stopped(slates: Slates, reference: Array) -> None:
+    golden = shop.bundle().golden()
+    golden["scores"][0, 0] += 1.0
+    with pytest.raises(GateError, match=r"self_test \(ai-edge-litert\): .*scores differ"):
+        prove(shop.with_files({GOLDEN: save_arrays(golden)}), reference, slates)
+
+
+def test_a_bundle_that_serves_new_devices_worse_than_the_first_stage_is_stopped() -> None:
+    labels = np.array([[1, 0, 0, 1]], np.float32)
+    slates = Slates(np.zeros((1, 4, 1), np.float32), labels, np.ones_like(labels), np.array([2]))
+    best, worst = np.array([[3, 1, 0, 2]], np.float32), np.array([[0, 2, 3, 1]], np.float32)
+    assert check_cold_start(best, slates) == 1.0
+    with pytest.raises(GateError, match=r"cold_start: nDCG@10 0\.\d+ on devices without a history"):
+        check_cold_start(worst, slates)

@@ -39,6 +39,8 @@ def test_items_of_the_same_people_point_the_same_way() -> None:
 
 def test_an_item_that_nobody_turned_to_has_no_vector() -> None:
     """Not even a rounding error, which a device would scale up to unit length."""
+    noise = load_arrays(to_npz(["a", "b"], np.array([[0.5, 0.5], [1e-15, -2e-15]])))["vectors"]
+    assert noise.tolist() == [[pytest.approx(0.5**0.5, abs=1e-3)] * 2, [0.0, 0.0]]
     arrays = load_arrays(to_npz(ITEMS, item_vectors(histories(), ITEMS)))
     at = arrays["items"].tolist().index(UNSEEN)
     assert not arrays["vectors"][at].any()
