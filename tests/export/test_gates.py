@@ -22,8 +22,8 @@ from pocketrank.profile import Array
 from pocketrank.schema import Number, Schema
 from pocketrank_export.builder import params_of
 from pocketrank_export.gates import (
-    check_cold_start,
     Parity,
+    check_cold_start,
     check_parity,
     kendall_tau,
     parity,
