@@ -153,6 +153,7 @@ class Report:
     quantization: Quantization
     latency_us: LatencyUs
     parameters: Parameters
+    central_seeds: int
     head: tuple[HeadWeight, ...]
     timing_s: Mapping[str, float]
     versions: Mapping[str, str]

@@ -70,11 +70,13 @@ class Fleet:
             store.close()
 
     def examples(self, width: int) -> list[list[Example]]:
-        """What each device can learn from."""
+        """What each device can learn from, the outcomes of its last visit held out."""
         found = []
         for user in self.users:
             store = self.store(user)
-            found.append(examples(store, width))
+            times = visits(user.history, CUTS)
+            until_s = user.history[times[-1].at].at_s if times else 0.0
+            found.append([example for example in examples(store, width) if example.at_s < until_s])
             store.close()
         return found
 

@@ -157,6 +157,7 @@ def report(loop: Loop, parties: World, trained: Trained, shipped: Shipped) -> Re
                 _parameters(trained.student),
                 sum(map(np.size, shipped.v1.params().values())),
             ),
+            central_seeds=len(trained.central),
             head=_head(shipped.v1.params(), shipped.installed.params()),
             timing_s=dict(loop.seconds),
             versions={name: version(name) for name in VERSIONS},

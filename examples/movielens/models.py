@@ -11,6 +11,7 @@ from torch import nn
 
 from examples.movielens.schema import SCHEMA
 from pocketrank.bundle import load_arrays, save_arrays
+from pocketrank_export.grid import on_int8_grid
 from pocketrank_export.replay import Slates
 from pocketrank_export.student import Student, normalise_backbone
 from pocketrank_export.teacher import Teacher
@@ -44,7 +45,8 @@ def student(
     taught = None if taught_by is None else score(taught_by, train)
 
     def make(model: Student) -> None:
-        fit(model, train, validation, recipe, teacher=taught, progress=tell)
+        with on_int8_grid(model):
+            fit(model, train, validation, recipe, teacher=taught, progress=tell)
         normalise_backbone(model, torch.from_numpy(train.features), torch.from_numpy(train.mask))
 
     torch.manual_seed(recipe.seed)

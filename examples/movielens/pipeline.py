@@ -140,9 +140,9 @@ class Loop:
             parties.fleet.live(engine, tell)
 
     def improve(self, parties: World, parent: Bundle, plan: RoundPlan, stage: str, what: str) -> Improved:
-        """Federated rounds on ``parent``, and the bundle that they make; each device holds its newest slate out."""
+        """Federated rounds on ``parent``, and the bundle that they make."""
         with self.stage(stage, f"{plan.rounds} federated rounds, {what}") as tell:
-            devices = [found[:-1] for found in parties.fleet.examples(len(SCHEMA.columns))]
+            devices = parties.fleet.examples(len(SCHEMA.columns))
             averaged = self.settings.rounds.averaged
             rounds = federate(self.folder / stage, parent, plan, devices, tell, averaged=averaged)
             data = f"rounds on the devices of {len(devices)} MovieLens-100K users"

@@ -30,16 +30,17 @@ MAX_PARAMETER: Final = 1e6
 
 @dataclass(frozen=True)
 class Example:
-    """A slate to learn from: ``features`` float32 [n, d] as they were when it was shown, ``labels`` [n]."""
+    """A slate to learn from: ``features`` float32 [n, d] as they were when it was shown, ``labels`` [n], Unix time."""
 
     features: Array
     labels: Array
+    at_s: float = 0.0
 
 
 def examples(store: DeviceStore, width: int) -> list[Example]:
     """The store's slates that had a good outcome, oldest first; those of another schema's width are left out."""
     return [
-        Example(shown.features, shown.labels)
+        Example(shown.features, shown.labels, shown.at_s)
         for shown in store.impressions()
         if shown.labels.any() and shown.features.shape[1] == width
     ]

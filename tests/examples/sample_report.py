@@ -77,6 +77,7 @@ def sample_report() -> Report:
         quantization=Quantization(0.12, 99.6, 0.9987, {"ai-edge-litert": True, "tflite-runtime": True}),
         latency_us=LatencyUs(rank_p50=131.4, invoke_p50=48.2, runtime="tflite-runtime 2.14.0", candidates=100),
         parameters=Parameters(teacher=41_217, student=1_893, trainable=len(head)),
+        central_seeds=3,
         head=tuple(head),
         timing_s={"data": 2.1, "teacher": 41.7, "student": 18.3, "export": 36.9, "rounds": 58.2, "report": 7.4},
         versions={"python": "3.11.7", "torch": "2.13.0", "flwr": "1.41.0", "tuf": "7.0.1"},
