@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -50,11 +51,12 @@ def main() -> None:
             found = run(Loop(settings, workspace, arguments.device_python))
             with workspace.stage("report", "report"):
                 write_report(found, arguments.out)
-            show(found, console)
+        show(Report.from_json(json.loads((arguments.out / "report.json").read_text())), console)
     except PocketRankError as error:
         console.print(f"[red]{type(error).__name__}[/]: {error}")
         sys.exit(1)
-    console.print(f"\n{page}  [dim]({time.perf_counter() - started:.0f} s; remove {arguments.out} to run it anew)[/]")
+    console.print(f"\n{page}  [dim]({time.perf_counter() - started:.0f} s)[/]", soft_wrap=True)
+    console.print(f"[dim]remove {arguments.out} to run it anew[/]", soft_wrap=True)
 
 
 def run(loop: Loop) -> Report:
@@ -82,7 +84,8 @@ def run(loop: Loop) -> Report:
 
 def show(found: Report, console: Console) -> None:
     """The headline figures."""
-    table = Table(title="\nnDCG@10 on the devices' tests, 95 % intervals", title_justify="left", box=None)
+    console.print("\nnDCG@10 on the devices' tests, 95 % intervals")
+    table = Table(box=None)
     for title in ("variant", "mean", "low", "high"):
         table.add_column(title, justify="left" if title == "variant" else "right")
     for name, (title, _) in VARIANTS.items():
@@ -92,7 +95,8 @@ def show(found: Report, console: Console) -> None:
     for title, share in (("without noise", found.shares.federated), ("private", found.shares.federated_private)):
         if share is not None:
             console.print(f"rounds {title}: {share:.0%} of the way from v1 to central")
-    console.print(f"epsilon {found.epsilon:.3g} at delta {found.delta:g} for one device; sampling {found.sampling}")
+    epsilon = f"epsilon {found.epsilon:.3g} at delta {found.delta:g} for one device"
+    console.print(f"{epsilon}; sampling {found.sampling}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from flwr.app import Context
 
-from pocketrank.bundle import Array, Bundle, load_arrays, save_arrays
+from pocketrank.bundle import Bundle, load_arrays, save_arrays
 from pocketrank.learner import Example, Learner, Params
 from pocketrank_federated.checkpoint import Checkpoint
 from pocketrank_federated.client_app import client_app
 from pocketrank_federated.ledger import MemoryLedger
 from pocketrank_federated.local_grid import LocalGrid
-from pocketrank_federated.participant import Participant
+from pocketrank_federated.participant import Participant, local_training
 from pocketrank_federated.plan import RoundPlan
 from pocketrank_federated.rounds import run
 from pocketrank_federated.state import RoundRecord, RunState
@@ -49,15 +49,7 @@ def federate(
     """Run ``plan`` on ``bundle``, each device on its own examples; goes on where ``folder`` says it stopped."""
     learner = Learner(bundle)
 
-    def participant(examples: Sequence[Example]) -> Participant:
-        def train(params: dict[str, Array], learning_rate: float, steps: int) -> dict[str, Array] | None:
-            if not examples:
-                return None
-            return dict(learner.step(params, examples, learning_rate=learning_rate, steps=steps))
-
-        return Participant(bundle, train, MemoryLedger())
-
-    participants = [participant(examples) for examples in devices]
+    participants = [Participant(bundle, local_training(learner, slates), MemoryLedger()) for slates in devices]
 
     def of(context: Context) -> Participant:
         return participants[int(context.node_config["partition-id"])]

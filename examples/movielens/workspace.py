@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 Tell = Callable[[float], None]
+SOURCES: Final = frozenset({".py", ".j2", ".css"})
 _KEY: Final = "key"
 
 
@@ -51,6 +52,7 @@ class Workspace:
             TimeElapsedColumn(),
             console=self._console,
             transient=True,
+            disable=not self._console.is_terminal,
         )
         if not self._console.is_terminal:
             self._console.print(f"  {title} ...")
@@ -65,14 +67,10 @@ class Workspace:
         """Whether the stage ``name`` was finished, now or in an earlier run."""
         return name in self.seconds
 
-    def reused(self, title: str) -> None:
-        """Show that a stage need not run again."""
-        self._console.print(f"[green]✓[/] {title:<60} [dim]  kept[/]")
-
 
 def key_of(roots: Sequence[Path], settings: str) -> str:
-    """A digest of all Python files under ``roots`` and of ``settings``: what a result depends on."""
+    """A digest of all sources under ``roots`` and of ``settings``: what a result depends on."""
     digest = hashlib.sha256(settings.encode())
-    for path in sorted(path for root in roots for path in root.rglob("*.py")):
+    for path in sorted(path for root in roots for path in root.rglob("*") if path.suffix in SOURCES):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -8,7 +8,7 @@ lets nothing leave but a clipped difference of the model's parameters.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pocketrank.bundle import Array, Bundle
 from pocketrank.errors import InputError, PocketRankError
+from pocketrank.learner import Example, Learner
 from pocketrank_federated.clipping import clip_update
 from pocketrank_federated.ledger import Ledger
 from pocketrank_federated.messages import RoundConfig
@@ -26,6 +27,15 @@ _log = logging.getLogger(__name__)
 
 Trainer = Callable[[dict[str, Array], float, int], dict[str, Array] | None]
 """``(params, learning_rate, steps)`` to new params by name, or None where there is nothing to learn from."""
+
+
+def local_training(learner: Learner, slates: Sequence[Example]) -> Trainer:
+    """Training on a device's own ``slates`` through its bundle's train signature."""
+
+    def train(params: dict[str, Array], learning_rate: float, steps: int) -> dict[str, Array] | None:
+        return dict(learner.step(params, slates, learning_rate=learning_rate, steps=steps)) if slates else None
+
+    return train
 
 
 class Participant:
