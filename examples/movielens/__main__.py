@@ -14,7 +14,7 @@ from rich.table import Table
 
 from examples.movielens import measure, models
 from examples.movielens.figures import Report
-from examples.movielens.pipeline import Loop, laboratory
+from examples.movielens.pipeline import Loop, laboratory, round_plan, without_noise
 from examples.movielens.report import VARIANTS, write_report
 from examples.movielens.settings import Settings
 from examples.movielens.workspace import Workspace, key_of
@@ -40,6 +40,8 @@ def main() -> None:
         help="interpreter of the device environment (%(default)s)",
     )
     arguments = parser.parse_args()
+    if not arguments.device_python.exists():
+        parser.error(f"{arguments.device_python} is missing: run `make setup`, or name another with --device-python")
     torch.set_num_threads(2)
     console = Console()
     settings = Settings(seed=arguments.seed)
@@ -52,6 +54,9 @@ def main() -> None:
             with workspace.stage("report", "report"):
                 write_report(found, arguments.out)
         show(Report.from_json(json.loads((arguments.out / "report.json").read_text())), console)
+    except KeyboardInterrupt:
+        console.print("\nstopped; the same command goes on from here")
+        sys.exit(130)
     except PocketRankError as error:
         console.print(f"[red]{type(error).__name__}[/]: {error}")
         sys.exit(1)
@@ -69,8 +74,9 @@ def run(loop: Loop) -> Report:
     v1 = Bundle.open(loop.install("install-v1")[0])
     loop.live(parties, Engine(v1))
 
-    v2 = loop.improve(parties, laboratory(v1), loop.plan_without_noise(), "rounds", "without noise")
-    private = loop.improve(parties, v1, loop.plan(), "rounds-private", f"epsilon {loop.settings.rounds.epsilon:g}")
+    plan = round_plan(loop.settings)
+    v2 = loop.improve(parties, laboratory(v1), without_noise(plan), "rounds", "without noise")
+    private = loop.improve(parties, v1, plan, "rounds-private", f"epsilon {loop.settings.rounds.epsilon:g}")
     loop.publish(loop.gate(private.bundle, student, slates[1]), "publish-v2")
     installed_path, update_bytes = loop.install("install-v2")
 

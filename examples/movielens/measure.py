@@ -29,7 +29,7 @@ from examples.movielens.figures import (
     SizeBytes,
 )
 from examples.movielens.fleet import Measured
-from examples.movielens.pipeline import Improved, Loop, with_head
+from examples.movielens.pipeline import Improved, Loop, round_plan, with_head
 from examples.movielens.schema import SCHEMA
 from examples.movielens.world import World, test_slates
 from pocketrank.bundle import RANK_MODEL, TRAIN_MODEL, Bundle
@@ -121,7 +121,7 @@ def report(loop: Loop, parties: World, trained: Trained, shipped: Shipped) -> Re
     rng = np.random.default_rng(loop.settings.seed)
     with loop.stage("figures", "intervals, parity of the runtimes, latency"):
         mean = {name: float(measured.ndcg.mean()) for name, measured in found.items()}
-        plan, private = loop.plan(), shipped.v2_private
+        plan, private = round_plan(loop.settings), shipped.v2_private
         records = private.rounds.state.records
         privacy = shipped.installed.manifest.privacy
         return Report(

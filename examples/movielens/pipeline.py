@@ -104,7 +104,7 @@ class Loop:
                 slates,
                 name=NAME,
                 version=1,
-                policy=self.policy(),
+                policy=privacy_policy(self.settings),
                 data=f"public features and outcomes of {len(parties.server)} MovieLens-100K users",
                 vectors=parties.vectors,
             )
@@ -164,33 +164,35 @@ class Loop:
             report = {**proven.manifest.report, "ndcg_at_10.cold_start": cold_start}
             return build(dataclasses.replace(proven.manifest, report=report), proven.files)
 
-    def policy(self) -> PrivacyPolicy:
-        """What devices demand of rounds: signed with the bundle, held by each device."""
-        rounds = self.settings.rounds
-        return PrivacyPolicy(
-            min_cohort=MIN_COHORT,
-            max_clipping_norm=rounds.clipping_norm,
-            min_noise_multiplier=self.plan().noise_multiplier,
-            max_rounds=rounds.count,
-            max_learning_rate=rounds.learning_rate,
-        )
 
-    def plan_without_noise(self) -> RoundPlan:
-        """The same rounds, for comparison."""
-        return dataclasses.replace(self.plan(), noise_multiplier=0.0)
+def privacy_policy(settings: Settings) -> PrivacyPolicy:
+    """What devices demand of rounds: signed with the bundle, held by each device."""
+    return PrivacyPolicy(
+        min_cohort=MIN_COHORT,
+        max_clipping_norm=settings.rounds.clipping_norm,
+        min_noise_multiplier=round_plan(settings).noise_multiplier,
+        max_rounds=settings.rounds.count,
+        max_learning_rate=settings.rounds.learning_rate,
+    )
 
-    def plan(self) -> RoundPlan:
-        """The private rounds: the least noise that keeps epsilon."""
-        rounds = self.settings.rounds
-        return RoundPlan(
-            rounds=rounds.count,
-            clipping_norm=rounds.clipping_norm,
-            noise_multiplier=noise_multiplier_for(rounds.epsilon, rounds.delta, rounds.count),
-            delta=rounds.delta,
-            learning_rate=rounds.learning_rate,
-            server_learning_rate=rounds.server_learning_rate,
-            server_momentum=rounds.server_momentum,
-        )
+
+def round_plan(settings: Settings) -> RoundPlan:
+    """The private rounds: the least noise that keeps epsilon."""
+    rounds = settings.rounds
+    return RoundPlan(
+        rounds=rounds.count,
+        clipping_norm=rounds.clipping_norm,
+        noise_multiplier=noise_multiplier_for(rounds.epsilon, rounds.delta, rounds.count),
+        delta=rounds.delta,
+        learning_rate=rounds.learning_rate,
+        server_learning_rate=rounds.server_learning_rate,
+        server_momentum=rounds.server_momentum,
+    )
+
+
+def without_noise(plan: RoundPlan) -> RoundPlan:
+    """The same rounds, for comparison."""
+    return dataclasses.replace(plan, noise_multiplier=0.0)
 
 
 def laboratory(bundle: Bundle) -> Bundle:
