@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from examples.movielens.settings import Settings
 from examples.movielens.workspace import Workspace
 from examples.movielens.world import World
 from pocketrank.bundle import Bundle, PrivacyPolicy, build
+from pocketrank.durable import write_atomically
 from pocketrank.learner import Params
 from pocketrank.reranker import Engine
 from pocketrank.updater import Updater
@@ -122,17 +124,19 @@ class Loop:
 
     def install(self, stage: str) -> tuple[Path, int]:
         """Let devices fetch, verify, self-test and switch; what one of them holds then, and the bytes it downloaded."""
+        record = self.folder / f"{stage}.json"
         with self.stage(stage, f"{INSTALLING} devices verify, self-test and install it") as tell:
             root = Repository.open(self.folder / "repository", self.folder / "keys").root
-            sizes = self.folder / f"{stage}-bytes"
-            updates = []
-            for device in range(INSTALLING):
+            # Once v2 is out, a run that goes on must not take it for v1.
+            for device in range(INSTALLING if not record.is_file() else 0):
                 home = self.folder / "installed" / f"device-{device}"
-                updates.append(Updater(home, self.folder / "repository", root).update(NAME))
-                if updates[-1].status == "installed" and not sizes.is_file():
-                    sizes.write_text(str(updates[-1].bytes_downloaded))
+                update = Updater(home, self.folder / "repository", root).update(NAME)
+                found = {"bundle": str(update.bundle_path), "bytes": update.bytes_downloaded}
+                if device == 0:
+                    write_atomically(record, json.dumps(found).encode())
                 tell((device + 1) / INSTALLING)
-            return updates[0].bundle_path, int(sizes.read_text())
+            kept = json.loads(record.read_text())
+            return Path(kept["bundle"]), kept["bytes"]
 
     def live(self, parties: World, engine: Engine) -> None:
         """Let everybody live through their history with v1 on their device."""

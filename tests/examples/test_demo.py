@@ -55,6 +55,15 @@ def test_the_demo_killed_in_a_round_goes_on_and_ends_with_the_better_bundle(tmp_
     assert report["quantization"]["same_order_percent"] >= 99.0
     assert report["quantization"]["ndcg_loss_percent"] <= 0.5
     assert report["size_bytes"]["update"] < report["size_bytes"]["bundle"] / 10
+    started_again = json.loads((out / "stages.json").read_text())
+    del started_again["report"]
+    (out / "stages.json").write_text(json.dumps(started_again))
+    assert start(out).wait() == 0
+    again = json.loads((out / "report.json").read_text())
+    for variant in ("first_stage", "v1", "v2", "v2_private"):
+        assert again["ndcg_at_10"][variant]["mean"] == report["ndcg_at_10"][variant]["mean"]
+    assert again["size_bytes"] == report["size_bytes"]
+
     page = (out / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
 
