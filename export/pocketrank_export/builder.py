@@ -25,7 +25,7 @@ from pocketrank.bundle import (
 from pocketrank.errors import GateError
 from pocketrank.profile import Array
 from pocketrank.schema import Schema
-from pocketrank.scorer import Scorer
+from pocketrank.scorer import Scorer, input_name
 from pocketrank.verification import score_slates
 from pocketrank_export.conversion import SLATE_SIZES, to_onnx, to_tflite_rank, to_tflite_train
 from pocketrank_export.quantization import weight_int8
@@ -134,7 +134,7 @@ def check_onnx(onnx: bytes, student: Student, slates: Slates) -> None:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
-    head = {name.replace(".", "_"): value for name, value in params_of(student).items()}
+    head = {input_name(name): value for name, value in params_of(student).items()}
     expected = score(student, slates)[:GOLDEN_SLATES]
     worst = 0.0
     for features, mask, wanted in zip(slates.features, slates.mask, expected, strict=False):

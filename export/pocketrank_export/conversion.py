@@ -19,9 +19,10 @@ from torch.func import functional_call, grad_and_value
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pocketrank.errors import InputError
+from pocketrank.scorer import input_name
 from pocketrank_export.chatter import quiet
 from pocketrank_export.losses import listwise_cross_entropy
-from pocketrank_export.student import Student, input_name, trainables
+from pocketrank_export.student import Student, trainables
 
 SLATE_SIZES = (16, 64, 128)
 TRAIN_BATCH = 8

@@ -162,8 +162,3 @@ def normalise_backbone(student: Student, features: Tensor, mask: Tensor) -> None
 def trainables(student: Student) -> list[tuple[str, tuple[int, ...]]]:
     """Name and shape of each parameter that a device trains, in the order of the manifest."""
     return [(name, tuple(value.shape)) for name, value in student.named_parameters() if name.startswith("head.")]
-
-
-def input_name(parameter: str) -> str:
-    """Name of a parameter as input and output of a signature: ``head.weight`` -> ``head_weight``."""
-    return parameter.replace(".", "_")

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call
 
-from pocketrank_export.student import Student, input_name, trainables
+from pocketrank.scorer import input_name
+from pocketrank_export.student import Student, trainables
 
 Array = NDArray[np.float32]
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocketrank.errors import InputError
-from pocketrank_export.student import CLIP, Student, input_name, normalise_backbone, standardise, trainables
+from pocketrank.scorer import input_name
+from pocketrank_export.student import CLIP, Student, normalise_backbone, standardise, trainables
 from tests.export import heads
 
 PUBLIC = (True, False, True, False, True, False)
