@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +19,10 @@ Candidates = Sequence[Mapping[str, Any]] | Mapping[str, Any]
 """Mappings, one a candidate, or columns of equal length; both with ``id``."""
 
 _PLAIN_IDS: Final = frozenset({str, int})
+_PLAIN_ROWS: Final = frozenset({list, tuple})
+_PLAIN_WORDS: Final = frozenset({str})
+"""Types that need no look at each value; others are checked one by one."""
+
 _TRANSFORMS: Final[Mapping[str, Callable[[Array], Array]]] = {
     "identity": lambda x: x,
     "log1p": lambda x: np.log1p(np.maximum(x, 0)),
@@ -181,8 +186,14 @@ def _field(feature: Categories, values: Any, ids: Sequence[str]) -> Array:
         return values.astype(np.float32)
     _check_column(feature.name, values, n)
     rows = [(value,) if isinstance(value, str) else () if value is None else value for value in values]
-    for row, names in enumerate(rows):
-        if not isinstance(names, list | tuple) or not all(isinstance(word, str) for word in names):
-            wanted = "expected a string or a list of strings"
-            raise InputError(f"candidate {ids[row]!r}: {feature.name}: {wanted}, got {names!r:.80}")
+    plain = _PLAIN_ROWS.issuperset(map(type, rows)) and _PLAIN_WORDS.issuperset(map(type, chain.from_iterable(rows)))
+    if not plain:
+        _check_rows(feature, rows, ids)
     return multi_hot(rows, feature)
+
+
+def _check_rows(feature: Categories, rows: Sequence[Any], ids: Sequence[str]) -> None:
+    for name, words in zip(ids, rows, strict=True):
+        if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+            wanted = "expected a string or a list of strings"
+            raise InputError(f"candidate {name!r}: {feature.name}: {wanted}, got {words!r:.80}")
