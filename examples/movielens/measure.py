@@ -43,7 +43,7 @@ from pocketrank_export.movielens import RELEVANT
 from pocketrank_export.replay import Slates
 from pocketrank_export.student import Student
 from pocketrank_export.teacher import Teacher
-from pocketrank_export.training import ndcg_each, score
+from pocketrank_export.training import ndcg_each, ranking, score
 from pocketrank_federated.state import RoundRecord
 
 ROOT: Final = Path(__file__).parents[2]
@@ -86,8 +86,7 @@ class Shipped:
 def evaluate(model: nn.Module, slates: Slates) -> Measured:
     """A model in PyTorch on the devices' tests."""
     scores = score(model, slates)
-    order = np.argsort(-scores, axis=1, kind="stable")
-    labels = np.take_along_axis(slates.labels, order, axis=1)
+    labels = np.take_along_axis(slates.labels, ranking(scores, slates.mask), axis=1)
     return Measured(ndcg_each(scores, slates), np.array([mrr(row) for row in labels]))
 
 

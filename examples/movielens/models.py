@@ -11,6 +11,7 @@ from torch import nn
 
 from examples.movielens.schema import SCHEMA
 from pocketrank.bundle import load_arrays, save_arrays
+from pocketrank.durable import write_atomically
 from pocketrank_export.grid import on_int8_grid
 from pocketrank_export.replay import Slates
 from pocketrank_export.student import Student, normalise_backbone
@@ -42,9 +43,9 @@ def student(
 ) -> Student:
     """A student whose backbone reads the columns in ``readable``, distilled from a teacher where there is one."""
     train, validation = slates
-    taught = None if taught_by is None else score(taught_by, train)
 
     def make(model: Student) -> None:
+        taught = None if taught_by is None else score(taught_by, train)
         with on_int8_grid(model):
             fit(model, train, validation, recipe, teacher=taught, progress=tell)
         normalise_backbone(model, torch.from_numpy(train.features), torch.from_numpy(train.mask))
@@ -59,6 +60,6 @@ def _kept(file: Path, model: M, make: Callable[[M], object], tell: Tell) -> M:
         model.load_state_dict({name: torch.from_numpy(value) for name, value in load_arrays(file.read_bytes()).items()})
     else:
         make(model)
-        file.write_bytes(save_arrays({name: value.numpy() for name, value in model.state_dict().items()}))
+        write_atomically(file, save_arrays({name: value.numpy() for name, value in model.state_dict().items()}))
     tell(1.0)
     return model.eval()

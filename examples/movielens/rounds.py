@@ -10,6 +10,7 @@ import numpy as np
 from flwr.app import Context
 
 from pocketrank.bundle import Bundle, load_arrays, save_arrays
+from pocketrank.durable import write_atomically
 from pocketrank.learner import Example, Learner, Params
 from pocketrank_federated.checkpoint import Checkpoint
 from pocketrank_federated.client_app import client_app
@@ -61,9 +62,9 @@ def federate(
     sizes = folder / "request-bytes"
 
     def keep(record: RoundRecord) -> None:
-        (folder / f"after-{record.server_round}.npz").write_bytes(save_arrays(strategy.params))
+        write_atomically(folder / f"after-{record.server_round}.npz", save_arrays(strategy.params))
         if not sizes.is_file():
-            sizes.write_text(str(grid.bytes_down // len(participants)))
+            write_atomically(sizes, str(grid.bytes_down // len(participants)).encode())
         tell(record.server_round / plan.rounds)
 
     state = run(grid, strategy, Checkpoint(folder / "checkpoint", bundle.digest, plan), keep)

@@ -14,6 +14,8 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from pocketrank.durable import write_atomically
+
 Tell = Callable[[float], None]
 SOURCES: Final = frozenset({".py", ".j2", ".css"})
 _KEY: Final = "key"
@@ -60,7 +62,7 @@ class Workspace:
             task = bar.add_task(title, total=1.0)
             yield lambda share: bar.update(task, completed=share)
         self.seconds[name] = round(time.perf_counter() - started, 2)
-        self._log.write_text(json.dumps(self.seconds, indent=1))
+        write_atomically(self._log, json.dumps(self.seconds, indent=1).encode())
         self._console.print(f"[green]✓[/] {title:<60} [dim]{self.seconds[name]:6.1f} s[/]")
 
     def done(self, name: str) -> bool:

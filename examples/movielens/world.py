@@ -10,9 +10,8 @@ from typing import Final
 import numpy as np
 
 from examples.movielens.catalog import Catalog, FirstStage
-from examples.movielens.fleet import CUTS, Fleet
+from examples.movielens.fleet import CUTS, Fleet, progress_over
 from examples.movielens.schema import SCHEMA
-from pocketrank.bundle import load_arrays
 from pocketrank.profile import ItemVectors
 from pocketrank_export import movielens
 from pocketrank_export.movielens import RELEVANT, MovieLens, User
@@ -66,32 +65,22 @@ def server_slates(world: World, tell: Tell, *, private: bool) -> tuple[Slates, S
     and with ``private`` out of the item vectors too, by folds.
     """
     vectors = _crossfitted(world) if private else {}
-    train: list[Slates] = []
-    validation: list[Slates] = []
-    for done, user in enumerate(world.server):
-        first_stage = FirstStage(world.catalog.without(user.history))
-        for part, times in zip((train, validation), last_apart(visits(user.history, CUTS)), strict=True):
-            known = vectors.get(user.id)
-            part.append(_slates(user, times, first_stage, known, private=private))
-        tell((done + 1) / len(world.server))
-    return Slates.joined(train), Slates.joined(validation)
+
+    def known(user: User) -> tuple[FirstStage, ItemVectors | None]:
+        return FirstStage(world.catalog.without(user.history)), vectors.get(user.id)
+
+    return _last_visit_apart(world.server, known, tell, private=private)
 
 
 def device_slates(world: World, tell: Tell) -> tuple[Slates, Slates]:
     """The same of the devices' users: what a server could train on if it held everybody's events."""
-    vectors = unpacked(world.vectors)
-    train: list[Slates] = []
-    validation: list[Slates] = []
-    for done, user in enumerate(world.fleet.users):
-        for part, times in zip((train, validation), last_apart(visits(user.history, CUTS)), strict=True):
-            part.append(_slates(user, times, world.first_stage, vectors, private=True))
-        tell((done + 1) / len(world.fleet.users))
-    return Slates.joined(train), Slates.joined(validation)
+    vectors = ItemVectors.of(world.vectors)
+    return _last_visit_apart(world.fleet.users, lambda _: (world.first_stage, vectors), tell, private=True)
 
 
 def test_slates(world: World) -> Slates:
     """The devices' tests as an evaluator sees them, of the people who liked something in theirs; for measuring only."""
-    vectors = unpacked(world.vectors)
+    vectors = ItemVectors.of(world.vectors)
     slates = []
     for user in world.fleet.users:
         everything = (*user.history, *user.test)
@@ -101,21 +90,23 @@ def test_slates(world: World) -> Slates:
     return joined.where(joined.relevant > 0)
 
 
-def last_apart(times: Sequence[Visit]) -> tuple[Sequence[Visit], Sequence[Visit]]:
-    """All visits but the last, and the last."""
-    return times[:-1], times[-1:]
-
-
-def unpacked(vectors: bytes) -> ItemVectors:
-    """The item vectors in a ``vectors.npz``."""
-    arrays = load_arrays(vectors)
-    return ItemVectors(arrays["items"].tolist(), arrays["vectors"].astype(np.float32))
-
-
-def _slates(
-    user: User, times: Sequence[Visit], first_stage: FirstStage, vectors: ItemVectors | None, *, private: bool
-) -> Slates:
-    return replay(user.history, times, first_stage.retrieve, SCHEMA, vectors, relevant=RELEVANT, private=private)
+def _last_visit_apart(
+    users: Sequence[User],
+    known: Callable[[User], tuple[FirstStage, ItemVectors | None]],
+    tell: Tell,
+    *,
+    private: bool,
+) -> tuple[Slates, Slates]:
+    """Slates of all visits of ``users`` but the last, and of the last, with what is ``known`` of the items for each."""
+    parts: tuple[list[Slates], list[Slates]] = ([], [])
+    for user in progress_over(users, tell):
+        first_stage, vectors = known(user)
+        times = visits(user.history, CUTS)
+        for part, some in zip(parts, (times[:-1], times[-1:]), strict=True):
+            part.append(
+                replay(user.history, some, first_stage.retrieve, SCHEMA, vectors, relevant=RELEVANT, private=private)
+            )
+    return Slates.joined(parts[0]), Slates.joined(parts[1])
 
 
 def _crossfitted(world: World) -> dict[str, ItemVectors]:
@@ -124,6 +115,6 @@ def _crossfitted(world: World) -> dict[str, ItemVectors]:
     for fold in range(FOLDS):
         held_out = world.server[fold::FOLDS]
         histories = [user.history for user in world.server if user not in held_out]
-        vectors = unpacked(to_npz(world.catalog.items, item_vectors(histories, world.catalog.items)))
+        vectors = ItemVectors.of(to_npz(world.catalog.items, item_vectors(histories, world.catalog.items)))
         found |= {user.id: vectors for user in held_out}
     return found

@@ -18,7 +18,7 @@ from pocketrank.bundle import Bundle, build, load_arrays, save_arrays
 from pocketrank.errors import GateError, InputError, ModelError
 from pocketrank.profile import Array
 from pocketrank_export.replay import Slates
-from pocketrank_export.training import ndcg_each
+from pocketrank_export.training import ndcg_each, ranking
 
 MIN_KENDALL_TAU: Final = 0.98
 MAX_NDCG_LOSS: Final = 0.005
@@ -178,8 +178,7 @@ def kendall_tau(scores: Array, reference: Array, mask: Array) -> float:
 
 def same_order(one: Array, other: Array, mask: Array) -> float:
     """Share of slates that two scorings ``[s, n]`` put in exactly the same order."""
-    orders = [np.argsort(-np.where(mask > 0, scores, -np.inf), axis=1, kind="stable") for scores in (one, other)]
-    return float((orders[0] == orders[1]).all(axis=1).mean())
+    return float((ranking(one, mask) == ranking(other, mask)).all(axis=1).mean())
 
 
 def _signs(scores: Array) -> npt.NDArray[np.int8]:

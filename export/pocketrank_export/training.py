@@ -49,10 +49,14 @@ def score(model: nn.Module, slates: Slates, *, batch: int = 256) -> Array:
     return torch.cat(parts).numpy()
 
 
+def ranking(scores: Array, mask: Array) -> npt.NDArray[np.intp]:
+    """Rows of each slate ``[s, n]``, best first; ties keep the given order, padding comes last."""
+    return np.argsort(-np.where(mask > 0, scores, -np.inf), axis=1, kind="stable")
+
+
 def ndcg_each(scores: Array, slates: Slates, *, k: int = 10) -> npt.NDArray[np.float64]:
     """nDCG@k ``[s]`` of each slate ordered by ``scores`` [s, n]; the ideal knows what the first stage missed."""
-    ordered = np.argsort(-np.where(slates.mask > 0, scores, -np.inf), axis=1, kind="stable")
-    labels = np.take_along_axis(slates.labels, ordered, axis=1)
+    labels = np.take_along_axis(slates.labels, ranking(scores, slates.mask), axis=1)
     return np.array([ndcg(row, k=k, relevant=int(n)) for row, n in zip(labels, slates.relevant, strict=True)])
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pocketrank.bundle import VECTORS, load_arrays
 from pocketrank.errors import BundleError
 from pocketrank.schema import Affinity, Categories, DeviceFeature, Level, Recency, Schema, Similarity
 from pocketrank.store import Event
@@ -38,6 +39,18 @@ class ItemVectors:
         self._rows = np.vstack([unit, np.zeros((1, vectors.shape[1]), np.float32)])
         self._index = {item: row for row, item in enumerate(items)}
         self.width = vectors.shape[1]
+
+    @classmethod
+    def of(cls, vectors: bytes) -> ItemVectors:
+        """Read a bundle's ``vectors.npz``.
+
+        Raises:
+            BundleError: It lacks an array, or the arrays don't fit each other.
+        """
+        arrays = load_arrays(vectors)
+        if missing := {"items", "vectors"} - arrays.keys():
+            raise BundleError(f"{VECTORS}: expected the arrays items and vectors, {sorted(missing)} missing")
+        return cls(arrays["items"].tolist(), arrays["vectors"].astype(np.float32))
 
     def rows(self, items: Sequence[str]) -> Array:
         """Vectors ``[n, k]`` of ``items``."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from pocketrank.bundle import VECTORS, Bundle, load_arrays
+from pocketrank.bundle import VECTORS, Bundle
 from pocketrank.errors import BundleError, InputError, ModelError
 from pocketrank.features import Candidates, Columns, encode, parse
 from pocketrank.profile import History, ItemVectors, Profile, profile
@@ -46,8 +46,7 @@ def item_vectors(bundle: Bundle) -> ItemVectors | None:
         return None
     if VECTORS not in bundle.files:
         raise BundleError(f"{VECTORS} is missing, and the schema has a similarity feature; export the bundle again")
-    arrays = load_arrays(bundle.files[VECTORS])
-    return ItemVectors(arrays["items"].tolist(), arrays["vectors"].astype(np.float32))
+    return ItemVectors.of(bundle.files[VECTORS])
 
 
 class Reranker:
