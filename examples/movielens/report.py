@@ -14,39 +14,9 @@ from pathlib import Path
 import jinja2
 
 from examples.movielens import plots, wording
-from examples.movielens.figures import (
-    Example,
-    Gains,
-    HeadWeight,
-    Interval,
-    LatencyUs,
-    NdcgByRound,
-    Parameters,
-    Quality,
-    Quantization,
-    Report,
-    Shares,
-    SizeBytes,
-)
+from examples.movielens.figures import Gains, HeadWeight, Interval, Quality, Report
 from examples.movielens.plots import Bar, Change, Kind, Reference, Row, Series
 from pocketrank.durable import write_atomically
-
-__all__ = [
-    "Example",
-    "Gains",
-    "HeadWeight",
-    "Interval",
-    "LatencyUs",
-    "NdcgByRound",
-    "Parameters",
-    "Quality",
-    "Quantization",
-    "Report",
-    "Shares",
-    "SizeBytes",
-    "render",
-    "write_report",
-]
 
 SHOWN_WEIGHTS = 20
 """So many columns of the head are drawn; the page's table has all of them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from examples.movielens.report import (
+from examples.movielens.figures import (
     Example,
     Gains,
     HeadWeight,

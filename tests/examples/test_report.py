@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from examples.movielens.report import Interval, Report, Shares, render, write_report
+from examples.movielens.figures import Interval, Report, Shares
+from examples.movielens.report import render, write_report
 from pocketrank.errors import InputError
 from tests.examples.sample_report import sample_report
 

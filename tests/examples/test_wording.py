@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from examples.movielens import wording
-from examples.movielens.report import Interval
+from examples.movielens.figures import Interval
 from examples.movielens.wording import Verdict
 from tests.examples.sample_report import sample_report
 
