@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from pocketrank import agreement
 from pocketrank.bundle import Bundle, build, load_arrays, save_arrays
 from pocketrank.errors import GateError, InputError, ModelError
 from pocketrank.profile import Array
@@ -164,23 +164,11 @@ def prove(
 
 
 def kendall_tau(scores: Array, reference: Array, mask: Array) -> float:
-    """Mean over slates of Kendall's tau-a between two scorings ``[s, n]`` of the real candidates; ties count as 0.
-
-    Source: Kendall 1938, doi:10.1093/biomet/30.1-2.81.
-    """
-    taus = []
-    for one, other, real in zip(scores, reference, mask > 0, strict=True):
-        upper = np.triu_indices(int(real.sum()), 1)
-        agree = _signs(one[real])[upper] * _signs(other[real])[upper]
-        taus.append(float(agree.mean()) if len(agree) else 1.0)
-    return float(np.mean(taus))
+    """Mean over slates of Kendall's tau-a between two scorings ``[s, n]`` of the real candidates; ties count as 0."""
+    slates = zip(scores, reference, mask > 0, strict=True)
+    return float(np.mean([agreement.kendall_tau(one[real], other[real], variant="a") for one, other, real in slates]))
 
 
 def same_order(one: Array, other: Array, mask: Array) -> float:
     """Share of slates that two scorings ``[s, n]`` put in exactly the same order."""
     return float((ranking(one, mask) == ranking(other, mask)).all(axis=1).mean())
-
-
-def _signs(scores: Array) -> npt.NDArray[np.int8]:
-    signs: npt.NDArray[np.int8] = np.sign(scores[:, None] - scores[None, :]).astype(np.int8)
-    return signs
