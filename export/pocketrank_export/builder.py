@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,11 +22,11 @@ from pocketrank.bundle import (
     build,
     save_arrays,
 )
-from pocketrank.errors import GateError
+from pocketrank.errors import GateError, ModelError
 from pocketrank.profile import Array
 from pocketrank.schema import Schema
-from pocketrank.scorer import Scorer, input_name
-from pocketrank.verification import score_slates
+from pocketrank.scorer import Scorer, input_name, variants_of
+from pocketrank.verification import TOLERANCE, score_slates
 from pocketrank_export.conversion import SLATE_SIZES, to_onnx, to_tflite_rank, to_tflite_train
 from pocketrank_export.quantization import weight_int8
 from pocketrank_export.replay import Slates
@@ -78,9 +78,9 @@ def build_bundle(  # noqa: PLR0913  (each is a part of the bundle)
         slate_sizes: Candidates a signature.
 
     Raises:
-        GateError: ONNX does not give the student's scores.
+        GateError: ONNX does not give the student's scores, or ``explain`` not those of ranking.
     """
-    float_model = to_tflite_rank(student, slate_sizes)
+    float_model = to_tflite_rank(student, slate_sizes, variants=variants_of(schema))
     onnx = to_onnx(student)
     params = params_of(student)
     check_onnx(onnx, student, slates)
@@ -101,9 +101,10 @@ def build_bundle(  # noqa: PLR0913  (each is a part of the bundle)
         policy=policy,
         lineage=Lineage(data=data),
     )
-    draft = build(manifest, files)
+    scorer = Scorer(build(manifest, files))
     head = {name: golden[name] for name in params}
-    golden["scores"] = score_slates(Scorer(draft), golden["features"], golden["mask"], head)
+    golden["scores"] = score_slates(scorer, golden["features"], golden["mask"], head)
+    check_variants(scorer, golden["features"], golden["mask"], head)
     return Built(build(manifest, {**files, GOLDEN: save_arrays(golden)}), float_model, onnx)
 
 
@@ -142,3 +143,23 @@ def check_onnx(onnx: bytes, student: Student, slates: Slates) -> None:
         worst = max(worst, float(np.abs(scores - wanted).max()))
     if not worst <= MAX_ONNX_ERROR:
         raise GateError(f"onnx: scores differ from PyTorch's by {worst:.2g}, <= {MAX_ONNX_ERROR} wanted")
+
+
+def check_variants(scorer: Scorer, features: Array, mask: Array, params: Mapping[str, Array]) -> None:
+    """Score slates ``[s, n, d]`` in the signatures that rank and as variants, and compare.
+
+    Raises:
+        GateError: A score differs by more than ``TOLERANCE`` of their standard deviation, or the model can't score
+            variants.
+    """
+    for slate, real in zip(features, mask > 0, strict=True):
+        # Each variant is another slate: the same columns, begun with another one.
+        variants = np.stack([np.roll(slate[real], turn, axis=1) for turn in range(scorer.most_variants)])
+        expected = np.stack([scorer.scores(variant, params) for variant in variants])
+        try:
+            found = scorer.variants(variants, params)
+        except ModelError as error:
+            raise GateError(f"explain: {error}") from error
+        worst = float(np.abs(found - expected).max()) / max(float(expected.std()), 1e-6)
+        if not worst <= TOLERANCE:
+            raise GateError(f"explain: scores differ from ranking's by {worst:.2g} of their spread, > {TOLERANCE}")

@@ -9,7 +9,7 @@ The same weights give the same bytes, within a process and across processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch.func import functional_call, grad_and_value
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pocketrank.errors import InputError
-from pocketrank.scorer import input_name
+from pocketrank.scorer import EXPLAIN, input_name
 from pocketrank_export.chatter import quiet
 from pocketrank_export.losses import listwise_cross_entropy
 from pocketrank_export.student import Student, trainables
@@ -65,30 +65,40 @@ class _Traced(nn.Module):
         return dict(zip(self.outputs, self.traced(*inputs.values()), strict=True))
 
 
-def to_tflite_rank(student: Student, slate_sizes: Sequence[int] = SLATE_SIZES) -> bytes:
+def to_tflite_rank(student: Student, slate_sizes: Sequence[int] = SLATE_SIZES, *, variants: int | None = None) -> bytes:
     """Convert a student for ranking; float32.
 
     Args:
         student: Its trainables become inputs, the rest constants.
         slate_sizes: Candidates a signature, each >= 1, no two alike.
+        variants: Slates that ``explain`` scores in one call, v >= 1 (``pocketrank.scorer.variants_of`` a schema); None
+            leaves that signature out.
 
     Returns:
         A TFLite file with one signature ``rank_{n}`` a slate size: inputs ``features`` ``[n, d]``, ``mask`` ``[n]`` and
-        the trainables; output ``scores`` ``[n]``, 0 where padded. All float32.
+        the trainables; output ``scores`` ``[n]``, 0 where padded. With ``variants`` also ``explain``, the same with an
+        axis ``v`` before the others, of the largest slate size. All float32.
 
     Guarantees:
         The weights are in the file once, however many signatures there are.
 
     Raises:
-        InputError: No slate sizes, two alike, or one below 1.
+        InputError: No slate sizes, two alike, or one below 1; ``variants`` below 1.
     """
     sizes = tuple(slate_sizes)
     if not sizes or min(sizes) < 1 or len(set(sizes)) != len(sizes):
         raise InputError(
             f"slate_sizes: expected different sizes, each >= 1, got {sizes}; {SLATE_SIZES} is the usual choice"
         )
+    if variants is not None and variants < 1:
+        raise InputError(
+            f"variants: expected 1 or more, got {variants}; pocketrank.scorer.variants_of gives a schema's"
+        )
     ranker = _Ranker(deepcopy(student)).eval()
-    return _convert({f"rank_{size}": (ranker, _rank_inputs(student, size)) for size in sizes})
+    signatures = {f"rank_{size}": (ranker, _rank_inputs(student, size)) for size in sizes}
+    if variants is not None:
+        signatures[EXPLAIN] = ranker, _rank_inputs(student, variants, max(sizes))
+    return _convert(signatures)
 
 
 def to_tflite_train(student: Student, batch: int = TRAIN_BATCH, slate: int = TRAIN_SLATE) -> bytes:
@@ -192,9 +202,12 @@ def _trainable_inputs(student: Student) -> dict[str, Tensor]:
     return {input_name(name): torch.ones(shape) for name, shape in trainables(student)}
 
 
-def _rank_inputs(student: Student, slate: int) -> dict[str, Tensor]:
-    """Examples of the inputs of a ranking signature, in their order; a tracer reads the shapes alone."""
-    return {"features": torch.ones(slate, student.width), "mask": torch.ones(slate)} | _trainable_inputs(student)
+def _rank_inputs(student: Student, *axes: int) -> dict[str, Tensor]:
+    """Examples of the inputs of a ranking signature, in their order, candidates on the last of ``axes``.
+
+    A tracer reads the shapes alone.
+    """
+    return {"features": torch.ones(*axes, student.width), "mask": torch.ones(*axes)} | _trainable_inputs(student)
 
 
 def _batch_inputs(student: Student, batch: int, slate: int) -> dict[str, Tensor]:
@@ -212,7 +225,7 @@ def _trace(function: Callable[..., tuple[Tensor, ...]], inputs: dict[str, Tensor
     return _Traced(make_fx(function)(*inputs.values()), outputs).eval()
 
 
-def _convert(signatures: dict[str, tuple[nn.Module, dict[str, Tensor]]]) -> bytes:
+def _convert(signatures: Mapping[str, tuple[nn.Module, dict[str, Tensor]]]) -> bytes:
     """Convert modules to one TFLite file, each under its signature's name, its inputs by name."""
     with quiet():
         import litert_torch

@@ -2,13 +2,17 @@
 
 A runtime is probed by building an Interpreter with the model itself: under a
 numpy that it was not built for, tflite-runtime imports and fails only then.
+
+An Interpreter runs one call at a time, on one thread, so that a model holds a
+few of them; a runtime lets go of the GIL while it computes.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import threading
-from importlib.metadata import version
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -18,13 +22,18 @@ from pocketrank.errors import ModelError, RuntimeMissingError
 
 RUNTIMES: Final = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 """Distribution to module, in the order of preference."""
+MAX_POOL: Final = 4
+"""Most Interpreters of one model; calls beyond that wait for one."""
 
 _MISSING: Final = 'no TFLite runtime works here; pip install "pocketrank[litert]" (or "[tflite]" with numpy < 2)'
+
+Shapes = dict[str, tuple[int, ...]]
 
 
 class _Runner(Protocol):
     def __call__(self, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]: ...
     def get_input_details(self) -> dict[str, Any]: ...
+    def get_output_details(self) -> dict[str, Any]: ...
 
 
 class _Interpreter(Protocol):
@@ -33,62 +42,146 @@ class _Interpreter(Protocol):
 
 
 class Model:
-    """A model file in an Interpreter; safe to share between threads, one runs at a time.
+    """A model file in a pool of Interpreters; any number of threads may share it, and a forked child may go on with it.
 
     Attributes:
         runtime: Name of the distribution that runs it.
         signatures: What the model can be asked.
     """
 
-    def __init__(self, content: bytes, *, threads: int = 1) -> None:
-        """Build an Interpreter of ``content`` on the first runtime that can.
+    def __init__(self, content: bytes) -> None:
+        """Build an Interpreter of ``content`` on the first runtime that can; others follow when calls overlap.
 
         Raises:
             RuntimeMissingError: No runtime is installed that could build one.
             ModelError: A runtime is there, and refuses the model.
         """
-        self.runtime, self._interpreter = _build(content, threads)
-        self.signatures = frozenset(self._interpreter.get_signature_list())
-        self._runners: dict[str, tuple[_Runner, dict[str, tuple[int, ...]]]] = {}
-        self._lock = threading.Lock()
+        self.runtime, first = _build(content, RUNTIMES)
+        self.signatures = frozenset(first.get_signature_list())
+        self._content = content
+        self._pool = _Pool(content, self.runtime, _Runners(first))
 
     @property
     def runtime_version(self) -> str:
         """Version of the runtime's distribution."""
+        from importlib.metadata import version
+
         return version(self.runtime)
+
+    def shapes(self, signature: str) -> tuple[Shapes, Shapes]:
+        """Shapes of the inputs and of the outputs of ``signature``, by name.
+
+        Raises:
+            ModelError: There is no such signature.
+        """
+        pool, runners = self._take(signature)
+        try:
+            runner, inputs = runners[signature]
+            return dict(inputs), _shapes(runner.get_output_details())
+        finally:
+            pool.give(runners)
 
     def run(self, signature: str, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
         """Call ``signature``; the outputs are copies that the caller may keep.
 
+        Guarantees:
+            Calls from several threads run side by side, up to ``MAX_POOL`` of them; the others wait their turn.
+
         Raises:
-            ModelError: There is no such signature, or an input does not fit it.
+            ModelError: There is no such signature, an input does not fit it, the model failed, or one more Interpreter
+                was needed and the runtime has gone.
         """
         shapes = {name: value.shape for name, value in inputs.items()}
+        pool, runners = self._take(signature)
+        try:
+            runner, expected = runners[signature]
+            if shapes != expected:
+                # A runtime resizes the model to whatever comes, and may then broadcast it without a word.
+                raise ValueError(f"expected {expected}")
+            return runner(**inputs)
+        except (ValueError, RuntimeError, TypeError) as error:
+            raise ModelError(f"{self.runtime}: {signature}{shapes} failed: {error}") from error
+        finally:
+            pool.give(runners)
+
+    def _take(self, signature: str) -> tuple[_Pool, _Runners]:
+        if signature not in self.signatures:
+            raise ModelError(f"{self.runtime}: {signature} is none of the model's signatures {sorted(self.signatures)}")
+        pool = self._pool
+        if pool.process != os.getpid():
+            # After a fork the threads that would give Interpreters back, or leave a lock, are not in this process.
+            pool = self._pool = _Pool(self._content, self.runtime)
+        return pool, pool.take()
+
+
+class _Runners(dict[str, tuple[_Runner, Shapes]]):
+    """The runners of one Interpreter by signature, each with the shapes that it takes; made when first asked for."""
+
+    def __init__(self, interpreter: _Interpreter) -> None:
+        super().__init__()
+        self._interpreter = interpreter
+
+    def __missing__(self, signature: str) -> tuple[_Runner, Shapes]:
+        runner = self._interpreter.get_signature_runner(signature)
+        self[signature] = found = runner, _shapes(runner.get_input_details())
+        return found
+
+
+class _Pool:
+    """Idle Interpreters of one process, the one used last on top; one is built where all are busy, or waited for."""
+
+    def __init__(self, content: bytes, runtime: str, *idle: _Runners) -> None:
+        self.process = os.getpid()
+        self._content = content
+        self._runtime = runtime
+        self._idle = list(idle)
+        self._built = len(idle)
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+
+    def take(self) -> _Runners:
         with self._lock:
-            try:
-                if signature not in self._runners:
-                    runner = self._interpreter.get_signature_runner(signature)
-                    details = runner.get_input_details()
-                    expected = {name: tuple(detail["shape"].tolist()) for name, detail in details.items()}
-                    self._runners[signature] = runner, expected
-                runner, expected = self._runners[signature]
-                if shapes != expected:
-                    # A runtime resizes the model to whatever comes, and may then broadcast it without a word.
-                    raise ValueError(f"expected {expected}")
-                return runner(**inputs)
-            except (ValueError, RuntimeError, TypeError) as error:
-                raise ModelError(f"{self.runtime}: {signature}{shapes} failed: {error}") from error
+            while not self._idle:
+                if self._built < MAX_POOL:
+                    self._built += 1
+                    break
+                self._changed.wait()
+            else:
+                return self._idle.pop()
+        try:
+            return self._another()
+        except BaseException:
+            with self._lock:
+                self._built -= 1
+                self._changed.notify()
+            raise
+
+    def give(self, runners: _Runners) -> None:
+        with self._lock:
+            self._idle.append(runners)
+            self._changed.notify()
+
+    def _another(self) -> _Runners:
+        """One more Interpreter, on the runtime that built the first."""
+        try:
+            return _Runners(_build(self._content, {self._runtime: RUNTIMES[self._runtime]})[1])
+        except RuntimeMissingError as error:
+            raise ModelError(f"{self._runtime} worked when the model was opened, and has gone: {error}") from error
 
 
-def _build(content: bytes, threads: int) -> tuple[str, _Interpreter]:
+def _shapes(details: Mapping[str, Any]) -> Shapes:
+    return {name: tuple(detail["shape"].tolist()) for name, detail in details.items()}
+
+
+def _build(content: bytes, runtimes: Mapping[str, str]) -> tuple[str, _Interpreter]:
     causes: dict[str, BaseException] = {}
     refused: ValueError | None = None
-    for name, module in RUNTIMES.items():
+    for name, module in runtimes.items():
         try:
-            interpreter = importlib.import_module(module).Interpreter(model_content=content, num_threads=threads)
+            interpreter = importlib.import_module(module).Interpreter(model_content=content, num_threads=1)
             # A signature list is read from the model itself, so this also refuses a file that only looks like one.
             interpreter.get_signature_list()
-        except (ImportError, AttributeError, SystemError) as error:
+        except (ImportError, AttributeError, SystemError, OSError) as error:
             causes[name] = error
         except (ValueError, RuntimeError) as error:
             refused = ValueError(f"{name}: {error}")

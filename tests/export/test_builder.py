@@ -1,14 +1,19 @@
 """A trained student becomes a bundle; ``tests/data/shop`` is one, and can be made again."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 import torch
 
-from pocketrank.bundle import GOLDEN
+from pocketrank.bundle import GOLDEN, RANK_MODEL
 from pocketrank.errors import GateError
-from pocketrank_export.builder import check_onnx, params_of
+from pocketrank.profile import Array
+from pocketrank.runtime import Model
+from pocketrank.schema import Categories, Number, Schema
+from pocketrank.scorer import EXPLAIN, Scorer, variants_of
+from pocketrank_export.builder import check_onnx, check_variants, params_of
 from pocketrank_export.conversion import to_onnx
 from pocketrank_export.replay import Slates
 from pocketrank_export.student import trainables
@@ -74,3 +79,42 @@ def test_an_onnx_model_of_another_student_is_stopped() -> None:
         next(iter(student.layers.parameters())).add_(0.5)
     with pytest.raises(GateError, match=r"onnx: scores differ from PyTorch's by"):
         check_onnx(onnx, student, slates)
+
+
+def test_the_bundle_explains_every_feature_of_its_schema_in_its_largest_slate() -> None:
+    scorer, schema = Scorer(shop.bundle()), shop.SCHEMA
+    # A slate as it is, and one for each feature with columns.
+    assert variants_of(schema) == 1 + len({f.name for f in schema.features for _ in schema.columns_of(f)})
+    inputs, outputs = Model(shop.bundle().files[RANK_MODEL]).shapes(EXPLAIN)
+    assert inputs["features"] == (variants_of(schema), scorer.largest, len(schema.columns))
+    assert outputs["scores"] == (variants_of(schema), scorer.largest)
+
+
+def test_a_feature_without_columns_takes_no_variant() -> None:
+    field = Categories(name="genre", vocabulary=("a", "b"), model_input=False)
+    assert variants_of(Schema((Number(name="price"), field))) == 2
+
+
+def test_a_model_that_explains_other_scores_than_it_ranks_by_is_stopped() -> None:
+    golden = shop.bundle().golden()
+    head = {name: golden[name] for name, _ in trainables(make_test_bundle.student())}
+    features, mask = golden["features"][:2], golden["mask"][:2]
+    check_variants(Scorer(shop.bundle()), features, mask, head)
+
+    class Other(Scorer):
+        """Explains with the shared parameters, whichever it ranks with."""
+
+        def variants(self, features: Array, params: Mapping[str, Array] | None = None) -> Array:
+            del params
+            return super().variants(features)
+
+    with pytest.raises(GateError, match=r"explain: scores differ from ranking's by .* of their spread"):
+        check_variants(Other(shop.bundle()), features, mask, head)
+
+
+def test_a_model_that_can_not_explain_is_stopped() -> None:
+    golden = shop.bundle().golden()
+    content = shop.bundle().files[RANK_MODEL].replace(b"explain", b"exploit")
+    scorer = Scorer(shop.with_files({RANK_MODEL: content}))
+    with pytest.raises(GateError, match=r"explain: rank.tflite: no signature 'explain'"):
+        check_variants(scorer, golden["features"], golden["mask"], scorer.params)

@@ -21,11 +21,13 @@ from pocketrank.errors import InputError
 from pocketrank_export.chatter import quiet
 from pocketrank_export.conversion import SLATE_SIZES, TRAIN_BATCH, TRAIN_SLATE, to_onnx, to_tflite_rank, to_tflite_train
 from pocketrank_export.losses import listwise_cross_entropy
+from pocketrank_export.quantization import int8_sizes, weight_int8
 from pocketrank_export.student import Student
 from tests.export import heads
 
 Array = NDArray[np.float32]
 Lists = Callable[..., tuple[Array, Array]]
+VARIANTS = 5
 
 SCRIPT = """
 import hashlib, torch
@@ -34,7 +36,7 @@ from pocketrank_export.student import Student
 from tests.export import heads
 torch.manual_seed(3)
 student = Student([True, False, True], (4,))
-for content in (to_tflite_rank(student, [8, 16]), to_tflite_train(student, 2, 8), to_onnx(student)):
+for content in (to_tflite_rank(student, [8, 16], variants=3), to_tflite_train(student, 2, 8), to_onnx(student)):
     print(hashlib.sha256(content).hexdigest())
 """
 
@@ -42,6 +44,11 @@ for content in (to_tflite_rank(student, [8, 16]), to_tflite_train(student, 2, 8)
 @pytest.fixture(scope="module")
 def onnx_file(student: Student) -> bytes:
     return to_onnx(student)
+
+
+@pytest.fixture(scope="module")
+def explained(student: Student) -> bytes:
+    return to_tflite_rank(student, [8, 32], variants=VARIANTS)
 
 
 def training_batch(lists: Lists, seed: int = 1) -> dict[str, Array]:
@@ -92,12 +99,35 @@ def test_signatures_inputs_and_outputs_have_the_contracts_names(
     assert outputs["scores"].shape == (1, 16)
 
 
-def test_signatures_share_the_weights() -> None:
+@pytest.mark.parametrize("convert", [lambda content: content, weight_int8], ids=["float", "int8"])
+def test_variants_of_a_slate_score_as_slates_do(
+    convert: Callable[[bytes], bytes], device: Any, explained: bytes, student: Student, lists: Lists
+) -> None:
+    """In one call, whether the weights are float or int8, under any head."""
+    content = convert(explained)
+    features, mask = lists(VARIANTS, 32, 20)
+    head = heads.drawn(student, 1)
+    found, signatures = device.run(content, "explain", once({"features": features, "mask": mask, **head}))
+    one, _ = device.run(content, "rank_32", {"features": features, "mask": mask, **heads.repeated(head, VARIANTS)})
+    assert signatures["explain"] == signatures["rank_32"]
+    np.testing.assert_allclose(found["scores"][0], one["scores"], atol=2e-5)
+    if content is explained:
+        expected = heads.score(student, torch.tensor(features), torch.tensor(mask), head).detach().numpy()
+        np.testing.assert_allclose(found["scores"][0], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "variants"), [((32, 64), None), ((32,), 41)], ids=["another slate size", "variants of a slate"]
+)
+def test_signatures_share_the_weights(sizes: tuple[int, ...], variants: int | None) -> None:
+    """In the float file and in the quantized one."""
     wide = Student([True] * 40, (256, 128))
-    weight_bytes = 4 * (40 * 256 + 256 * 128)
-    one, two = len(to_tflite_rank(wide, [32])), len(to_tflite_rank(wide, [32, 64]))
-    assert one > weight_bytes
-    assert two - one < 0.1 * weight_bytes
+    weights = 40 * 256 + 256 * 128
+    one, more = to_tflite_rank(wide, [32]), to_tflite_rank(wide, sizes, variants=variants)
+    assert len(one) > 4 * weights
+    assert len(more) - len(one) < 0.1 * 4 * weights
+    assert int8_sizes(weight_int8(more)) == int8_sizes(weight_int8(one))
+    assert len(weight_int8(more)) - len(weight_int8(one)) < 0.25 * weights
 
 
 def test_one_step_on_a_device_is_pytorchs_step(device: Any, train_file: bytes, student: Student, lists: Lists) -> None:
@@ -165,10 +195,8 @@ def test_onnx_scores_any_number_of_candidates_as_pytorch_does(
     np.testing.assert_allclose(scores, expected, atol=2e-5)
 
 
-def test_files_say_nothing_of_the_machine_that_made_them(
-    rank_float: bytes, train_file: bytes, onnx_file: bytes
-) -> None:
-    for content in (rank_float, train_file, onnx_file):
+def test_files_say_nothing_of_the_machine_that_made_them(explained: bytes, train_file: bytes, onnx_file: bytes) -> None:
+    for content in (explained, train_file, onnx_file):
         for trace in (b".py", b"site-packages", str(Path.home()).encode(), str(Path(__file__).parents[2]).encode()):
             assert trace not in content
     assert all(not node.metadata_props for node in onnx.load_from_string(onnx_file).graph.node)
@@ -190,14 +218,14 @@ def test_the_same_weights_give_the_same_bytes_in_another_process() -> None:
     student = Student([True, False, True], (4,))
     here = [
         hashlib.sha256(one).hexdigest()
-        for one in (to_tflite_rank(student, [8, 16]), to_tflite_train(student, 2, 8), to_onnx(student))
+        for one in (to_tflite_rank(student, [8, 16], variants=3), to_tflite_train(student, 2, 8), to_onnx(student))
     ]
     assert done.stdout.split() == here
 
 
 @pytest.mark.parametrize(
     "convert",
-    [lambda student: to_tflite_rank(student, [4]), lambda student: to_tflite_train(student, 2, 4), to_onnx],
+    [lambda student: to_tflite_rank(student, [4], variants=2), lambda student: to_tflite_train(student, 2, 4), to_onnx],
     ids=["rank", "train", "onnx"],
 )
 def test_converting_leaves_the_student_as_it_was(convert: Callable[[Student], bytes]) -> None:
@@ -213,6 +241,11 @@ def test_converting_leaves_the_student_as_it_was(convert: Callable[[Student], by
 def test_impossible_slate_sizes_are_refused(sizes: tuple[int, ...], student: Student) -> None:
     with pytest.raises(InputError, match="slate_sizes: expected"):
         to_tflite_rank(student, sizes)
+
+
+def test_less_than_one_variant_is_refused(student: Student) -> None:
+    with pytest.raises(InputError, match="variants: expected 1 or more, got 0"):
+        to_tflite_rank(student, [16], variants=0)
 
 
 @pytest.mark.parametrize(("batch", "slate"), [(0, 8), (8, 0)])

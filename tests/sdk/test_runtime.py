@@ -13,6 +13,7 @@ from pocketrank.runtime import RUNTIMES, Model
 from tests import shop
 
 ROOT = Path(__file__).parents[2]
+WIDTH = len(shop.SCHEMA.columns)
 HERE = next(name for name, module in RUNTIMES.items() if importlib.util.find_spec(module.partition(".")[0]))
 OTHER = next(name for name in RUNTIMES if name != HERE)
 
@@ -92,7 +93,7 @@ def test_what_is_no_model_is_refused() -> None:
 
 def test_a_model_tells_its_signatures_and_its_runtime() -> None:
     model = Model(shop.bundle().files["rank.tflite"])
-    assert model.signatures == {"rank_16", "rank_64", "rank_128"}
+    assert model.signatures == {"rank_16", "rank_64", "rank_128", "explain"}
     assert model.runtime == HERE
     assert model.runtime_version.count(".") == 2
 
@@ -101,7 +102,7 @@ def test_a_model_tells_its_signatures_and_its_runtime() -> None:
     ("signature", "changes", "message"),
     [
         ("rank_17", {}, "rank_17"),
-        ("rank_16", {"features": np.zeros((16, 11), np.float32)}, r"expected \{.*'features': \(16, 12\)"),
+        ("rank_16", {"features": np.zeros((16, WIDTH - 1), np.float32)}, rf"expected \{{.*'features': \(16, {WIDTH}\)"),
         ("rank_16", {"mask": np.ones(15, np.float32)}, "expected"),
         ("rank_16", {"mask": np.ones(16, np.float64)}, "failed"),
         ("rank_16", {"mask": None}, "expected"),
@@ -111,11 +112,11 @@ def test_a_model_tells_its_signatures_and_its_runtime() -> None:
 )
 def test_inputs_that_dont_fit_are_a_model_error(signature: str, changes: dict[str, np.ndarray], message: str) -> None:
     params = {name.replace(".", "_"): value for name, value in shop.bundle().params().items()}
-    inputs = {"features": np.zeros((16, 12), np.float32), "mask": np.ones(16, np.float32), **params, **changes}
+    inputs = {"features": np.zeros((16, WIDTH), np.float32), "mask": np.ones(16, np.float32), **params, **changes}
     model = Model(shop.bundle().files["rank.tflite"])
     with pytest.raises(ModelError, match=message):
         model.run(signature, **{name: value for name, value in inputs.items() if value is not None})
-    inputs = {"features": np.zeros((16, 12), np.float32), "mask": np.ones(16, np.float32), **params}
+    inputs = {"features": np.zeros((16, WIDTH), np.float32), "mask": np.ones(16, np.float32), **params}
     assert np.isfinite(model.run("rank_16", **inputs)["scores"]).all()
 
 
@@ -125,7 +126,7 @@ def test_outputs_are_the_callers_own() -> None:
     rng = np.random.default_rng(0)
     mask = np.ones(16, np.float32)
     first, second = (
-        model.run("rank_16", features=rng.normal(size=(16, 12)).astype(np.float32), mask=mask, **params)["scores"]
+        model.run("rank_16", features=rng.normal(size=(16, WIDTH)).astype(np.float32), mask=mask, **params)["scores"]
         for _ in range(2)
     )
     assert (first != second).any()
