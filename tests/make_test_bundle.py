@@ -1,4 +1,6 @@
-"""Makes ``tests/data/shop``, the bundle that the tests rank with: ``python -m tests.make_test_bundle``.
+"""Makes ``tests/data/shop``, the bundle that the tests rank with, and ``tests/data/shop_features.npz``.
+
+``python -m tests.make_test_bundle`` does it.
 
 The student is seeded and not trained: the tests ask whether it is run right, not whether it ranks well. It takes the
 builder's environment; what reads the bundle needs a device's alone.
@@ -16,9 +18,9 @@ import numpy as np
 import torch
 
 from pocketrank.bundle import Bundle, PrivacyPolicy, save_arrays
-from pocketrank.profile import ItemVectors
+from pocketrank.profile import Array, ItemVectors
 from pocketrank_export.builder import build_bundle
-from pocketrank_export.replay import Slates, replay, visits
+from pocketrank_export.replay import Slates, Visit, replay, visits
 from pocketrank_export.student import Student
 from tests import shop
 
@@ -39,14 +41,18 @@ def student() -> Student:
     return made
 
 
+def item_vectors() -> ItemVectors:
+    """Those of the shop."""
+    return ItemVectors.of(save_arrays(shop.item_vectors()))
+
+
 @cache
 def slates() -> Slates:
     """Visits of a few people to the shop, replayed."""
-    arrays = shop.item_vectors()
-    vectors = ItemVectors(arrays["items"].tolist(), arrays["vectors"].astype(np.float32))
+    vectors = item_vectors()
     parts = []
     for person in range(10):
-        history = shop.events(person, 30)
+        history = shop.browsing(person, 60)
         size = SIZES[person % len(SIZES)]
 
         def retrieve(seen: Iterable[str], size: int = size, person: int = person) -> dict[str, Any]:
@@ -56,6 +62,19 @@ def slates() -> Slates:
 
         parts.append(replay(history, visits(history, (0.7,)), retrieve, shop.SCHEMA, vectors, relevant=shop.LIKED))
     return padded(parts)
+
+
+def features() -> dict[str, Array]:
+    """Features of the shop's moments, as replay computes them."""
+    return {name: replayed(moment) for seed in range(3) for name, moment in shop.moments(seed).items()}
+
+
+def replayed(moment: shop.Moment) -> Array:
+    """Features ``[n, d]`` of one moment."""
+    visit = Visit(moment.at, len(moment.log), moment.context, moment.now_s)
+    slates = replay(moment.log, [visit], lambda _: moment.candidates, shop.SCHEMA, item_vectors(), relevant=shop.LIKED)
+    found: Array = slates.features[0]
+    return found
 
 
 def padded(parts: list[Slates]) -> Slates:
@@ -91,5 +110,6 @@ if __name__ == "__main__":
     shutil.rmtree(shop.FOLDER, ignore_errors=True)
     made = make()
     made.save(shop.FOLDER)
+    shop.FEATURES.write_bytes(save_arrays(features()))
     total = sum(len(content) for content in made.files.values())
     print(f"{shop.FOLDER}: {total / 1e3:.1f} kB")  # noqa: T201

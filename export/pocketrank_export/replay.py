@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pocketrank.candidates import parse
 from pocketrank.errors import InputError
-from pocketrank.features import encode, parse
+from pocketrank.features import encode
 from pocketrank.profile import Array, History, ItemVectors, profile
 from pocketrank.schema import Schema
-from pocketrank.store import Event
+from pocketrank.store import DEFAULT_LIMITS, Event, Limits
 
 Retrieve = Callable[[Iterable[str]], dict[str, Any]]
-"""Seen items to candidates as columns: the first stage."""
+"""Items that were engaged with to candidates as columns: the first stage."""
 
 
 @dataclass(frozen=True)
 class Visit:
-    """A moment at which a slate was shown: after ``at`` events; what follows up to ``until`` came of it."""
+    """A moment at which a slate was shown.
+
+    Attributes:
+        at: How many events came before it.
+        until: What follows up to this event came of it.
+        context: What the app knew of the session.
+        now_s: Unix time of the moment; by default that of the event before it, or 0 where there is none.
+    """
 
     at: int
     until: int
+    context: Mapping[str, Any] = field(default_factory=dict)
+    now_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,7 @@ def visits(history: Sequence[Event], cuts: Sequence[float], *, min_events: int =
     return [Visit(at, until) for at, until in spans if min_events <= at < until]
 
 
-def replay(
+def replay(  # noqa: PLR0913  (a person's log, and how to read it)
     history: Sequence[Event],
     times: Sequence[Visit],
     retrieve: Retrieve,
@@ -76,35 +87,45 @@ def replay(
     *,
     relevant: float,
     private: bool = True,
+    utc_offset_s: float = 0.0,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Slates:
     """The slates that one person would have been shown at ``times``, with what came of them.
 
     Args:
-        history: The person's events, oldest first.
+        history: The person's events, oldest first, what was shown among them.
         times: Moments within ``history``.
         retrieve: The first stage.
         schema: What to compute.
         vectors: Item vectors, where the schema needs them.
-        relevant: Events valued so high are relevant.
+        relevant: Engagements valued so high are relevant.
         private: False computes device features as on a device without any event.
+        utc_offset_s: What the person's local time is ahead of UTC.
+        limits: How many events the person's device store keeps; its limits of age and bytes are not replayed.
+
+    Guarantees:
+        Features equal, bit for bit, those of a device that has seen the same events.
 
     Raises:
         InputError: A visit's window reaches past ``history``, so that a label would come from elsewhere.
     """
     slates = []
-    everything = History.of(history, schema, vectors)
+    unlimited = dataclasses.replace(limits, max_events=len(history), max_shown=len(history))
+    everything = History.of(history, schema, vectors, unlimited)
     for visit in times:
         if not 0 <= visit.at < visit.until <= len(history):
             raise InputError(f"{visit}: reaches outside a history of {len(history)} events; its labels would leak")
-        known = everything.first(visit.at if private else 0)
-        columns = parse(retrieve(event.item for event in history[: visit.at]), schema)
-        liked = {event.item for event in history[visit.at : visit.until] if event.value >= relevant}
-        features = encode(columns, schema, profile(schema, known), vectors)
+        before, window = history[: visit.at], history[visit.at : visit.until]
+        now_s = visit.now_s if visit.now_s is not None else before[-1].at_s if before else 0.0
+        known = profile(schema, everything.first(visit.at if private else 0, limits))
+        found = retrieve(event.item for event in before if event.action == "engaged")
+        columns = parse(found, schema, visit.context, now_s=now_s, utc_offset_s=utc_offset_s)
+        liked = {event.item for event in window if event.action == "engaged" and event.value >= relevant}
         labels = np.array([item in liked for item in columns.ids], dtype=np.float32)
-        slates.append((features, labels, len(liked)))
+        slates.append((encode(columns, schema, known, vectors), labels, len(liked)))
     n = max((len(labels) for _, labels, _ in slates), default=0)
     features = np.zeros((len(slates), n, len(schema.columns)), np.float32)
     labels, mask = np.zeros((len(slates), n), np.float32), np.zeros((len(slates), n), np.float32)
-    for row, (found, outcome, _) in enumerate(slates):
-        features[row, : len(outcome)], labels[row, : len(outcome)], mask[row, : len(outcome)] = found, outcome, 1.0
+    for row, (encoded, outcome, _) in enumerate(slates):
+        features[row, : len(outcome)], labels[row, : len(outcome)], mask[row, : len(outcome)] = encoded, outcome, 1.0
     return Slates(features, labels, mask, np.array([count for *_, count in slates], dtype=np.int64))

@@ -1,30 +1,46 @@
-"""What a device knows of its person: events as arrays, and from them the state of each device feature.
+"""What a device knows of its person: its history, and from that the state of each device feature.
 
-Everything here is a pure function of the events, and runs on the device and in
-the exporter's replay alike. A profile is made once per change of the history;
-ranking then costs one small product a feature.
+Both run on the device and in the exporter's replay alike, with the same result
+to the last bit (``pocketrank.states`` says how). A profile is made once per
+change of the history; ranking then costs a few small products.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from pocketrank.bundle import VECTORS, load_arrays
 from pocketrank.errors import BundleError
-from pocketrank.schema import Affinity, Categories, DeviceFeature, Level, Recency, Schema, Similarity
-from pocketrank.store import Event
+from pocketrank.event_log import EventLog
+from pocketrank.layout import FieldGroup
+from pocketrank.schema import Schema
+from pocketrank.states import (
+    FIELD_BITS,
+    VECTOR_BITS,
+    distinct_vectors,
+    fixed,
+    mean_vector,
+    over_words,
+    without_words,
+)
+from pocketrank.store import DEFAULT_LIMITS, Event, Limits
 
 Array = npt.NDArray[np.float32]
-Profile = Mapping[str, Array]
-"""State by feature name: ``[v]`` over a vocabulary, ``[k]`` or ``[m, k]`` in the space of item vectors."""
+State = npt.NDArray[np.float64]
+_SPARE_PLACES: Final = 1_000
 
 
 class ItemVectors:
-    """Unit vectors of the catalogue's items, shipped in the bundle; an unknown item is the zero vector."""
+    """Unit vectors of the catalogue's items, shipped in the bundle; an unknown item is the zero vector.
+
+    Their numbers are rounded to multiples of 2^-23, so that a cosine has no rounding error.
+    """
 
     def __init__(self, items: Sequence[str], vectors: Array) -> None:
         """Take ``vectors`` [N, k] of ``items`` [N]; rows are scaled to unit length, zero rows stay zero.
@@ -34,9 +50,11 @@ class ItemVectors:
         """
         if vectors.ndim != 2 or len(items) != len(vectors) or not np.isfinite(vectors).all():
             raise BundleError(f"item vectors: expected finite [{len(items)}, k], got {vectors.shape}")
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        unit = np.divide(vectors, norms, out=np.zeros_like(vectors, dtype=np.float32), where=norms > 0)
-        self._rows = np.vstack([unit, np.zeros((1, vectors.shape[1]), np.float32)])
+        exact = vectors.astype(np.float64)
+        norms = np.sqrt((exact * exact).sum(axis=1, keepdims=True))
+        unit = np.divide(exact, norms, out=np.zeros_like(exact), where=norms > 0)
+        self._rows = np.zeros((len(items) + 1, vectors.shape[1]), np.float32)
+        self._rows[:-1] = np.rint(unit * 2.0**VECTOR_BITS) * 2.0**-VECTOR_BITS
         self._index = {item: row for row, item in enumerate(items)}
         self.width = vectors.shape[1]
 
@@ -55,119 +73,131 @@ class ItemVectors:
     def rows(self, items: Sequence[str]) -> Array:
         """Vectors ``[n, k]`` of ``items``."""
         unknown = len(self._rows) - 1
-        index = self._index
-        return self._rows[[index.get(item, unknown) for item in items]]
+        get = self._index.get
+        return self._rows.take([get(item, unknown) for item in items], axis=0)
+
+
+class History:
+    """Events of one device as arrays, the newest of each action as far as the store's limits go.
+
+    ``engaged`` and ``shown`` hold them; ``places`` gives each item that came up its place in the states over items.
+    """
+
+    def __init__(self, schema: Schema, vectors: ItemVectors | None, limits: Limits = DEFAULT_LIMITS) -> None:
+        """A history without events."""
+        layout = schema.layout
+        read = {group.field for group in layout.groups}
+        words = {field.name: layout.words[field.name] for field in layout.fields if field.name in read}
+        own = {feature.name: feature.width for feature in layout.embeddings if feature.to == "device"}
+        self._limits = limits
+        self._vectors = vectors if schema.uses_vectors else None
+        self.engaged = EventLog(words, own, self._vectors.width if self._vectors is not None else 0)
+        self.shown = EventLog(words, {}, 0)
+        self.places: dict[str, int] = {}
+
+    @classmethod
+    def of(
+        cls, events: Iterable[Event], schema: Schema, vectors: ItemVectors | None, limits: Limits = DEFAULT_LIMITS
+    ) -> History:
+        """The history of ``events``, which are ordered oldest first."""
+        made = cls(schema, vectors, limits)
+        made.add(events)
+        return made
+
+    def add(self, events: Iterable[Event]) -> None:
+        """Append ``events``, oldest first, in amortised constant time each; the oldest beyond the limits go."""
+        engaged: list[Event] = []
+        shown: list[Event] = []
+        shown_before: list[int] = []
+        before = len(self.shown) + self.shown.forgotten
+        for event in events:
+            if event.action == "shown":
+                shown.append(event)
+            else:
+                engaged.append(event)
+                shown_before.append(before + len(shown))
+            self.places.setdefault(event.item, len(self.places))
+        self._extend(self.engaged, engaged, shown_before, self._vectors)
+        self._extend(self.shown, shown, [0] * len(shown), None)
+        self._forget()
+
+    def first(self, events: int, limits: Limits = DEFAULT_LIMITS) -> History:
+        """The history as it was after the first ``events`` that were ever added; none of them may be forgotten."""
+        # The i-th engagement came after i others and after what was shown before it.
+        before = np.arange(len(self.engaged)) + self.engaged.shown_before
+        engaged = int(np.searchsorted(before, events))
+        made = object.__new__(History)
+        made._limits, made._vectors, made.places = limits, self._vectors, self.places
+        made.engaged = self.engaged.first(engaged)
+        made.shown = self.shown.first(min(events - engaged, len(self.shown)))
+        made._forget()
+        return made
+
+    def _extend(
+        self, log: EventLog, events: Sequence[Event], shown_before: Sequence[int], vectors: ItemVectors | None
+    ) -> None:
+        rows = np.zeros((len(events), 0)) if vectors is None else vectors.rows([event.item for event in events])
+        log.extend(events, [self.places[event.item] for event in events], shown_before, rows)
+
+    def _forget(self) -> None:
+        """Drop what is beyond the limits, and at times the places of items that no event names any more."""
+        for log, most in ((self.engaged, self._limits.max_events), (self.shown, self._limits.max_shown)):
+            log.drop(max(len(log) - most, 0))
+        if len(self.places) > 2 * (len(self.engaged) + len(self.shown)) + _SPARE_PLACES:
+            live = np.unique(np.concatenate([self.engaged.items, self.shown.items]))
+            moved = np.zeros(len(self.places), np.intp)
+            moved[live] = np.arange(len(live))
+            names = list(self.places)
+            # Another dictionary: profiles that were made before go on with theirs.
+            self.places = {names[place]: at for at, place in enumerate(live.tolist())}
+            self.engaged.items, self.shown.items = moved[self.engaged.items], moved[self.shown.items]
 
 
 @dataclass(frozen=True)
-class History:
-    """Events of one device, oldest first.
+class Profile:
+    """The state of every device feature after a history.
 
-    ``values`` [m]; ``vectors`` [m, k]; ``fields``: bool-like ``[m, v]`` by the
-    name of each categories feature.
+    Attributes:
+        words: By field, of the features of each ``Layout.groups``: ``[k, v + 1]``; the last column is for a candidate
+            without a known value. Under None, over the items' ``places``.
+        places: Item to column of ``words[None]``.
+        vectors: What item vectors are compared with, ``[m, w]``: the means of the similarities that take one, then the
+            items' own vectors for each that takes the maximum.
+        nearest: The rows of ``vectors`` for each of the latter.
+        tastes: ``[w]`` by embedding feature that compares with the device's own.
     """
 
-    values: Array
-    vectors: Array
-    fields: Mapping[str, Array]
-
-    @classmethod
-    def of(cls, events: Sequence[Event], schema: Schema, vectors: ItemVectors | None) -> History:
-        """The arrays of ``events``, which are ordered oldest first."""
-        return cls(
-            values=np.array([event.value for event in events], dtype=np.float32),
-            vectors=vectors.rows([event.item for event in events])
-            if vectors is not None
-            else np.zeros((len(events), 0), np.float32),
-            fields={
-                name: multi_hot([event.fields.get(name, ()) for event in events], field)
-                for name, field in schema.categories.items()
-            },
-        )
-
-    def first(self, events: int) -> History:
-        """The history as it was after its first ``events``."""
-        return History(
-            self.values[:events], self.vectors[:events], {name: hot[:events] for name, hot in self.fields.items()}
-        )
-
-    def newest(self, events: int) -> History:
-        """The history without all but its newest ``events``."""
-        start = max(len(self.values) - events, 0)
-        return History(
-            self.values[start:], self.vectors[start:], {name: hot[start:] for name, hot in self.fields.items()}
-        )
-
-    def followed_by(self, later: History) -> History:
-        """This history with ``later`` after it."""
-        return History(
-            np.concatenate([self.values, later.values]),
-            np.concatenate([self.vectors, later.vectors]),
-            {name: np.concatenate([self.fields[name], later.fields[name]]) for name in self.fields},
-        )
-
-
-def multi_hot(values: Sequence[Sequence[str]], field: Categories) -> Array:
-    """``[n, v]``: 1 where a row has the value; values outside the vocabulary set nothing."""
-    index = {value: column for column, value in enumerate(field.vocabulary)}
-    hot = np.zeros((len(values), len(index)), np.float32)
-    pairs = [(row, index[value]) for row, names in enumerate(values) for value in names if value in index]
-    if pairs:
-        rows, columns = zip(*pairs, strict=True)
-        hot[rows, columns] = 1.0
-    return hot
+    words: Mapping[str | None, State]
+    places: Mapping[str, int]
+    vectors: State
+    nearest: tuple[slice, ...]
+    tastes: Mapping[str, State]
 
 
 def profile(schema: Schema, history: History) -> Profile:
     """The state of every device feature of ``schema`` after ``history``."""
-    return {feature.name: _state(feature, history) for feature in schema.features if isinstance(feature, DeviceFeature)}
+    layout, engaged = schema.layout, history.engaged
+    means = [fixed(mean_vector(f, engaged.values, engaged.vectors), VECTOR_BITS)[None] for f in layout.similar]
+    items = [distinct_vectors(feature, engaged) for feature in layout.nearest]
+    ends = list(accumulate(map(len, items), initial=len(means)))
+    return Profile(
+        words={group.field: _over_words(group, history, schema) for group in layout.groups},
+        places=history.places,
+        vectors=np.concatenate([engaged.vectors[:0], *means, *items]),
+        nearest=tuple(map(slice, ends, ends[1:])),
+        tastes={
+            feature.name: mean_vector(feature, engaged.values, engaged.embeddings(feature.name))
+            for feature in layout.embeddings
+            if feature.to == "device"
+        },
+    )
 
 
-def column(feature: DeviceFeature, state: Array, fields: Mapping[str, Array], vectors: Array) -> Array:
-    """The feature's column ``[n]`` for candidates with ``fields`` (``[n, v]`` each) and ``vectors`` [n, k]."""
-    if isinstance(feature, Similarity):
-        likeness: Array = vectors @ state.T
-        if feature.reduce == "mean":
-            return likeness
-        nearest: Array = likeness.max(axis=1, initial=-1.0)
-        return nearest if len(state) else np.zeros(len(vectors), np.float32)
-    hot = fields[feature.field]
-    if isinstance(feature, Recency):
-        newest: Array = (hot * state).max(axis=1, initial=0.0)
-        return newest
-    share: Array = (hot @ state) / np.maximum(hot.sum(axis=1), 1.0)
-    return share
-
-
-def _state(feature: DeviceFeature, history: History) -> Array:
-    weights = _weights(feature, history.values)
-    total = max(float(weights.sum()), 1e-12)
-    state: Array
-    match feature:
-        case Similarity(reduce="mean"):
-            state = weights @ history.vectors / np.float32(total)
-        case Similarity():
-            state = history.vectors[weights > 0]
-        case Affinity():
-            hot = history.fields[feature.field]
-            state = (weights @ (hot / np.maximum(hot.sum(axis=1, keepdims=True), 1.0))) / np.float32(total)
-        case Level():
-            hot = history.fields[feature.field]
-            above = history.values - np.float32(weights @ history.values / total)
-            state = ((weights * above) @ hot) / (weights @ hot + np.float32(feature.prior_events))
-        case Recency():
-            hot = history.fields[feature.field]
-            ages = np.arange(len(hot), 0, -1, dtype=np.float32)[:, None]
-            state = (hot * (weights > 0)[:, None] / ages).max(axis=0, initial=0.0)
-    return state
-
-
-def _weights(feature: DeviceFeature, values: Array) -> Array:
-    """Weight ``[m]`` of each event; ages count the events that ``min_value`` keeps."""
-    kept = np.ones(len(values), np.bool_) if feature.min_value is None else values >= feature.min_value
-    ages = (np.cumsum(kept[::-1])[::-1] - 1).astype(np.float32)
-    if feature.last is not None:
-        kept = kept & (ages < feature.last)
-    if feature.half_life_events is None:
-        return kept.astype(np.float32)
-    return np.where(kept, np.exp2(-ages / np.float32(feature.half_life_events)), 0.0).astype(np.float32)
+def _over_words(group: FieldGroup, history: History, schema: Schema) -> State:
+    width = len(history.places) if group.field is None else schema.layout.words[group.field].width
+    states = np.zeros((len(group.features), width + 1))
+    for row, feature in enumerate(group.features):
+        state = over_words(feature, history.engaged, history.shown, width)
+        states[row, :-1] = state if group.field is None else fixed(state, FIELD_BITS)
+        states[row, -1] = without_words(feature)
+    return states

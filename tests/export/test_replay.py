@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,15 @@ from pocketrank.bundle import (
     Parameter,
     PrivacyPolicy,
     build,
+    load_arrays,
     save_arrays,
 )
+from pocketrank.candidates import parse
+from pocketrank.engine import Engine
 from pocketrank.errors import InputError, LeakError
-from pocketrank.profile import ItemVectors
-from pocketrank.reranker import Engine
-from pocketrank.store import DeviceStore
+from pocketrank.features import encode
+from pocketrank.profile import History, ItemVectors, profile
+from pocketrank.store import DeviceStore, Event, Limits
 from pocketrank_export import movielens
 from pocketrank_export.builder import params_of
 from pocketrank_export.conversion import to_tflite_rank
@@ -168,7 +172,7 @@ def test_slates_are_padded_to_the_longest_with_zeros() -> None:
     found = replay(history, visits(history, (0.2, 0.5, 0.8)), retrieve, shop.SCHEMA, SHOP_VECTORS, relevant=shop.LIKED)
     counts = [len(retrieve(event.item for event in history[:at])["id"]) for at in (8, 20, 32)]
     assert found.mask.sum(axis=1).tolist() == counts
-    assert found.features.shape == (3, max(counts), 12)
+    assert found.features.shape == (3, max(counts), len(shop.SCHEMA.columns))
     assert not found.features[found.mask == 0].any()
     assert not found.labels[found.mask == 0].any()
 
@@ -179,16 +183,23 @@ def test_nobody_gives_no_slates() -> None:
 
 
 def test_without_private_features_a_person_looks_like_a_new_device() -> None:
-    history = shop.events(3, 40)
+    history = shop.browsing(3, 40)
     times = visits(history, (0.5,))
     one, other = (
         replay(history, times, retrieve, shop.SCHEMA, SHOP_VECTORS, relevant=shop.LIKED, private=private)
         for private in (True, False)
     )
     private = shop.SCHEMA.private_columns
-    assert one.features[..., private].any(axis=(0, 1)).all()
-    assert not other.features[..., private].any()
-    np.testing.assert_array_equal(one.features[..., ~private], other.features[..., ~private])
+    known = profile(shop.SCHEMA, History.of([], shop.SCHEMA, SHOP_VECTORS))
+    bought = [event.item for event in history[:20] if event.action == "engaged"]
+    columns = parse(retrieve(bought), shop.SCHEMA, now_s=history[19].at_s)
+    nobody = encode(columns, shop.SCHEMA, known, SHOP_VECTORS)
+    np.testing.assert_array_equal(other.features[0], nobody)
+    # What was bought is not offered again, so that nobody has bought what is.
+    private &= np.array([name != "bought" for name in shop.SCHEMA.columns])
+    assert (one.features[..., private] != other.features[..., private]).any(axis=(0, 1)).all()
+    public = ~shop.SCHEMA.private_columns
+    np.testing.assert_array_equal(one.features[..., public], other.features[..., public])
     np.testing.assert_array_equal(one.labels, other.labels)
 
 
@@ -204,19 +215,86 @@ def test_what_comes_after_a_visit_changes_none_of_its_features(seed: int, count:
     np.testing.assert_array_equal(one.labels, changed.labels)
 
 
+def replayed(history: list[Event], visit: Visit, **keys: Any) -> Slates:
+    return replay(history, [visit], retrieve, shop.SCHEMA, SHOP_VECTORS, relevant=shop.LIKED, **keys)
+
+
+def test_what_was_only_shown_is_neither_liked_nor_left_out() -> None:
+    history = shop.browsing(5, 60)
+    seen: list[list[str]] = []
+
+    def remembering(items: Iterable[str]) -> dict[str, Any]:
+        seen.append(list(items))
+        return retrieve(seen[-1])
+
+    found = replay(history, [Visit(30, 60)], remembering, shop.SCHEMA, SHOP_VECTORS, relevant=shop.LIKED)
+    assert seen == [[event.item for event in history[:30] if event.action == "engaged"]]
+    liked = {e.item for e in history[30:] if e.action == "engaged" and e.value >= shop.LIKED}
+    assert found.relevant.tolist() == [len(liked)]
+    shown = {e.item for e in history if e.action == "shown"} - liked
+    ids = retrieve(seen[0])["id"]
+    assert not any(label for item, label in zip(ids, found.labels[0], strict=True) if item in shown)
+
+
+@pytest.mark.parametrize(
+    ("visit", "hour"),
+    [
+        (Visit(30, 60), (shop.OPENED_S + 60 * 29) / 3600 % 24),
+        (Visit(0, 60), 0.0),
+        (Visit(30, 60, now_s=6 * 3600.0), 6.0),
+        (Visit(30, 60, {"hour": 3}), 3.0),
+    ],
+)
+def test_a_visits_clock_is_the_event_before_it_or_what_the_log_says(visit: Visit, hour: float) -> None:
+    found = replayed(shop.browsing(6, 60), visit)
+    at = shop.SCHEMA.columns.index("hour.sin")
+    angle = 2 * math.pi * hour / 24
+    np.testing.assert_allclose(found.features[0, 0, at : at + 2], [math.sin(angle), math.cos(angle)], atol=1e-6)
+    ahead = replayed(shop.browsing(6, 60), visit, utc_offset_s=6 * 3600.0).features[0, 0, at : at + 2]
+    if "hour" in visit.context:
+        np.testing.assert_array_equal(ahead, found.features[0, 0, at : at + 2])
+    else:
+        # A quarter of the circle on: the sine becomes what the cosine was.
+        np.testing.assert_allclose(ahead[0], found.features[0, 0, at + 1], atol=1e-6)
+
+
+def test_a_store_that_forgets_is_replayed_with_its_limits() -> None:
+    history = shop.browsing(7, 90)
+    limits = Limits(max_events=5, max_shown=12)
+    store = DeviceStore(limits=limits)
+    store.record(history[:80])
+    known = profile(shop.SCHEMA, History.of(store.events(), shop.SCHEMA, SHOP_VECTORS, limits))
+    found = replayed(history, Visit(80, 90), limits=limits).features[0]
+    seen = [event.item for event in history[:80] if event.action == "engaged"]
+    columns = parse(retrieve(seen), shop.SCHEMA, now_s=history[79].at_s)
+    np.testing.assert_array_equal(found, encode(columns, shop.SCHEMA, known, SHOP_VECTORS))
+    assert (found != replayed(history, Visit(80, 90)).features[0]).any()
+
+
+@pytest.mark.parametrize("name", shop.moments(1))
+def test_the_golden_features_are_what_replay_computes(name: str) -> None:
+    moment = shop.moments(1)[name]
+    visit = Visit(moment.at, len(moment.log), moment.context, moment.now_s)
+    found = replay(moment.log, [visit], lambda _: moment.candidates, shop.SCHEMA, SHOP_VECTORS, relevant=shop.LIKED)
+    golden = load_arrays(shop.FEATURES.read_bytes())[name]
+    np.testing.assert_array_equal(found.features[0], golden, strict=True)
+
+
 # -------------------------------------------------------------------------------------------------------------- devices
 
 
 def test_a_device_sees_what_replay_computes_bit_for_bit() -> None:
     reranker = Reranker.load(shop.bundle())
     history = shop.events(4, 60)
-    times = visits(history, (0.1, 0.2, 0.4, 0.6, 0.8))
+    # The hour is the app's word, so that the clock of the machine that runs this has none.
+    context = {"hour": 21.5, "screen": "tv", "basket": 3, "style": [0.5, -0.1, 0.2, 1.0]}
+    times = [dataclasses.replace(visit, context=context) for visit in visits(history, (0.1, 0.2, 0.4, 0.6, 0.8))]
     reranker.observe(history[: times[0].at])
     ids = []
     for visit in times:
         candidates = retrieve(event.item for event in history[: visit.at])
         ids.append(candidates["id"])
-        slate = reranker.rank(candidates)
+        slate = reranker.rank(candidates, context=context)
         for event in history[visit.at : visit.until]:
             if event.item in slate.ids:
                 slate.clicked(event.item, value=event.value, label=float(event.value >= shop.LIKED), at_s=event.at_s)

@@ -1,183 +1,194 @@
-"""Candidates become columns: what is read, what stands in for what is missing, and what is refused by name."""
+"""From checked columns to the model's input: each public kind against its formula."""
 
-from collections.abc import Callable
-from typing import Any
+import math
+import zlib
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketrank.errors import InputError
-from pocketrank.features import MAX_CANDIDATES, encode, parse
+from pocketrank.candidates import parse
+from pocketrank.features import encode
 from pocketrank.profile import Array, History, ItemVectors, profile
-from pocketrank.schema import Categories, Number, Schema
+from pocketrank.schema import (
+    LARGEST,
+    Categories,
+    Category,
+    Embedding,
+    Feature,
+    Flag,
+    Interaction,
+    Number,
+    Rate,
+    Schema,
+)
+from pocketrank.store import Event
 from tests import shop
 
-SCHEMA = Schema(
-    (
-        Number(name="price", transform="log1p", default=10.0),
-        Number(name="age", transform="sqrt"),
-        Number(name="hour", source="context", default=12.0),
-        Categories(name="tags", vocabulary=("red", "green", "blue")),
+
+def encoded(features: tuple[Feature, ...], candidates: Any, context: dict[str, Any] | None = None) -> Array:
+    schema = Schema(features)
+    return encode(parse(candidates, schema, context), schema, profile(schema, History.of([], schema, None)), None)
+
+
+@pytest.mark.parametrize("source", ["candidate", "context"])
+@given(st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=4, max_size=4))
+def test_a_number_is_transformed_in_float64_and_rounded_once(
+    source: Literal["candidate", "context"], values: list[float]
+) -> None:
+    # Not in the order in which they are computed.
+    features = (
+        Number(name="root", source=source, transform="sqrt"),
+        Number(name="same", source=source),
+        Number(name="log", source=source, transform="log1p"),
+        Number(name="cut", source=source, transform="clip", low=-2.5, high=3.0),
     )
-)
-NOBODY = profile(SCHEMA, History.of([], SCHEMA, None))
-
-
-def encoded(candidates: Any, context: dict[str, Any] | None = None) -> Array:
-    return encode(parse(candidates, SCHEMA, context), SCHEMA, NOBODY, None)
-
-
-def test_each_feature_is_transformed_into_its_column() -> None:
-    rows = [
-        {"id": 1, "price": 99, "age": 4.0, "tags": ["green", "red"]},
-        {"id": "b", "price": 0, "age": 2, "tags": "blue"},
+    row = dict(zip(("root", "same", "log", "cut"), values, strict=True))
+    found = encoded(features, [{"id": "a", **row}], row)
+    expected = [
+        math.sqrt(max(row["root"], 0)),
+        row["same"],
+        math.log1p(max(row["log"], 0)),
+        min(max(row["cut"], -2.5), 3.0),
     ]
-    expected = [[np.log(100), 2.0, 20.0, 1, 1, 0], [0.0, np.sqrt(2), 20.0, 0, 0, 1]]
-    np.testing.assert_allclose(encoded(rows, {"hour": 20}), expected, rtol=1e-6)
-    assert encoded(rows).dtype == np.float32
-    assert parse(rows, SCHEMA).ids == ("1", "b")
+    np.testing.assert_allclose(found[0], np.array(expected, np.float32), rtol=1e-7)
 
 
-@pytest.mark.parametrize("transform", ["log1p", "sqrt"])
-def test_a_transform_takes_what_is_negative_for_zero(transform: Any) -> None:
-    schema = Schema((Number(name="x", transform=transform),))
-    columns = parse({"id": ["a", "b"], "x": [-3.0, 0.0]}, schema)
-    assert encode(columns, schema, {}, None).tolist() == [[0.0], [0.0]]
+def test_several_clipped_numbers_keep_their_own_bounds() -> None:
+    features = tuple(Number(name=f"x{n}", transform="clip", low=n, high=2.0 * n) for n in (1, 2, 3))
+    found = encoded(features, {"id": ["a", "b"], **{f"x{n}": [-9, 9] for n in (1, 2, 3)}})
+    assert found.tolist() == [[1, 2, 3], [2, 4, 6]]
 
 
-@pytest.mark.parametrize(
-    "candidates",
-    [
-        [{"id": "a"}, {"id": "b"}],
-        [{"id": "a", "price": None, "tags": None}, {"id": "b", "age": None}],
-        {"id": ["a", "b"]},
-        {"id": ["a", "b"], "price": None, "age": [None, None], "tags": [None, []]},
-        {"id": np.array(["a", "b"]), "tags": np.zeros((2, 3), np.uint8)},
-    ],
-)
-def test_what_is_missing_takes_the_default(candidates: Any) -> None:
-    expected = [[np.log1p(10.0), 0.0, 12.0, 0, 0, 0]] * 2
-    np.testing.assert_allclose(encoded(candidates), expected, rtol=1e-6)
-    np.testing.assert_allclose(encoded(candidates, {"hour": None, "other": "x"}), expected, rtol=1e-6)
+def test_a_default_is_transformed_like_any_value() -> None:
+    features = (Number(name="x", transform="clip", low=2.0, high=3.0, default=9.0), Flag(name="y", default=True))
+    assert encoded(features, [{"id": "a"}]).tolist() == [[3.0, 1.0]]
 
 
-def test_what_the_schema_doesnt_know_is_ignored() -> None:
-    rows = [{"id": "a", "price": 3, "colour": object(), "hour": "not of the candidate", "tags": ["purple", "red"]}]
-    np.testing.assert_allclose(encoded(rows), [[np.log(4), 0, 12, 1, 0, 0]], rtol=1e-6)
+@pytest.mark.parametrize("kind", [Category, Categories])
+@given(word=st.text(max_size=8))
+def test_a_word_outside_the_vocabulary_falls_into_its_bucket(kind: type[Category], word: str) -> None:
+    known = kind(name="x", vocabulary=("red", "blue"), hash_buckets=5)
+    row = encoded((known,), [{"id": "a", "x": word}])[0]
+    bucket = 2 + zlib.crc32(word.encode()) % 5
+    expected = known.vocabulary.index(word) if word in known.vocabulary else bucket
+    assert np.flatnonzero(row).tolist() == [expected]
+    assert row[expected] == 1
 
 
-@given(st.lists(st.sets(st.sampled_from(("red", "green", "blue", "other"))), max_size=8))
-def test_a_multi_hot_column_equals_lists_of_names(tags: list[set[str]]) -> None:
-    ids = list(range(len(tags)))
-    hot = np.array([[name in names for name in ("red", "green", "blue")] for names in tags]).reshape(len(tags), 3)
-    expected = encoded({"id": ids, "tags": [sorted(names) for names in tags]})
-    for kind in (np.bool_, np.uint8, np.int64, np.float32, np.float64):
-        np.testing.assert_array_equal(encoded({"id": ids, "tags": hot.astype(kind)}), expected)
+def test_the_hash_of_a_word_is_the_same_everywhere() -> None:
+    """CRC-32 of "123456789" is the check value of its catalogue entry: 0xCBF43926."""
+    row = encoded((Category(name="x", vocabulary=(), hash_buckets=1000),), [{"id": "a", "x": "123456789"}])[0]
+    assert np.flatnonzero(row).tolist() == [0xCBF43926 % 1000]
 
 
-@given(
-    st.lists(st.floats(0, 1e6, width=32) | st.none(), min_size=1, max_size=8), st.sampled_from([tuple, list, np.array])
-)
-def test_columns_and_mappings_read_alike(prices: list[float | None], kind: Callable[[list[str]], Any]) -> None:
-    ids = [f"item-{number}" for number in range(len(prices))]
-    rows = [{"id": name, "price": price} for name, price in zip(ids, prices, strict=True)]
-    columns: dict[str, Any] = {"id": kind(ids), "price": prices}
-    np.testing.assert_array_equal(encoded(rows), encoded(columns))
-    filled = np.array([10.0 if price is None else price for price in prices])
-    np.testing.assert_array_equal(encoded(rows), encoded({"id": ids, "price": filled}))
+@pytest.mark.parametrize("kind", [Category, Categories])
+@pytest.mark.parametrize("source", ["candidate", "context"])
+def test_a_bucket_for_unknown_words_takes_them_all(kind: type[Category], source: Any) -> None:
+    known = kind(name="x", vocabulary=("red",), unknown_bucket=True, source=source)
+    for word, expected in (("red", [1, 0]), ("blue", [0, 1]), ("", [0, 1]), (None, [0, 0])):
+        assert encoded((known,), [{"id": "a", "x": word}], {"x": word}).tolist() == [expected]
 
 
-def test_the_apps_arrays_may_change_after_the_call() -> None:
-    hot = np.eye(3, dtype=np.float32)
-    columns = parse({"id": [1, 2, 3], "tags": hot}, SCHEMA)
-    hot[:] = 0
-    assert columns.values(1, SCHEMA) == {"tags": ("green",)}
+def test_several_words_set_several_columns_each_once() -> None:
+    known = Categories(name="x", vocabulary=("red", "blue"), unknown_bucket=True)
+    rows = [{"id": "a", "x": ["blue", "teal", "blue", "pink"]}, {"id": "b", "x": ()}, {"id": "c", "x": ["red"]}]
+    assert encoded((known,), rows).tolist() == [[0, 1, 1], [0, 0, 0], [1, 0, 0]]
+
+
+VECTORS = st.lists(st.floats(-100, 100), min_size=3, max_size=3)
+
+
+@given(st.lists(VECTORS | st.none(), min_size=1, max_size=5), VECTORS | st.none(), st.sampled_from(["cosine", "dot"]))
+def test_an_embedding_is_compared_with_the_contexts(own: list[Any], other: Any, measure: Any) -> None:
+    rows = [{"id": str(at), "x": vector} for at, vector in enumerate(own)]
+    found = encoded((Embedding(name="x", width=3, measure=measure),), rows, {"x": other})
+    expected = []
+    for vector in own:
+        one, two = np.array(vector or [0, 0, 0], float), np.array(other or [0, 0, 0], float)
+        lengths = float(np.linalg.norm(one) * np.linalg.norm(two))
+        dot = float(one @ two)
+        expected.append(dot if measure == "dot" else dot / lengths if lengths else 0.0)
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_vectors_at_the_end_of_float32_give_what_fits_one() -> None:
+    rows = [{"id": "a", "x": [LARGEST, 0], "y": [LARGEST, 0]}, {"id": "b", "x": [-LARGEST, 0], "y": [1e-320, 0]}]
+    features = (Embedding(name="x", width=2, measure="dot"), Embedding(name="y", width=2))
+    found = encoded(features, rows, {"x": [LARGEST, 0], "y": [LARGEST, 0]})
+    assert found[:, 0].tolist() == [LARGEST, -LARGEST]
+    assert np.isfinite(found).all()
+    assert found[0, 1] == 1
+
+
+def test_an_interaction_is_the_product_of_what_it_joins() -> None:
+    features = (
+        Number(name="price", transform="sqrt"),
+        Category(name="screen", vocabulary=("tv", "phone"), source="context"),
+        Categories(name="tags", vocabulary=("red", "blue")),
+        Interaction(name="x", of=("price", "screen")),
+        Interaction(name="y", of=("screen", "tags")),
+    )
+    rows = [{"id": "a", "price": 9.0, "tags": ["red", "blue"]}, {"id": "b", "price": 4.0, "tags": "blue"}]
+    expected = [[3, 0, 1, 1, 1, 0, 3, 0, 0, 1, 1], [2, 0, 1, 0, 1, 0, 2, 0, 0, 0, 1]]
+    assert encoded(features, rows, {"screen": "phone"}).tolist() == expected
+
+
+def test_a_product_too_large_for_float32_is_its_largest_value() -> None:
+    features = (Number(name="x"), Number(name="y"), Interaction(name="z", of=("x", "y")))
+    rows = [{"id": "a", "x": 1e30, "y": 1e30}, {"id": "b", "x": 1e30, "y": -1e30}]
+    assert encoded(features, rows)[:, 2].tolist() == [LARGEST, -LARGEST]
+
+
+@given(st.permutations(range(len(shop.SCHEMA.features))))
+def test_the_order_of_the_features_is_that_of_the_columns_alone(order: list[int]) -> None:
+    """However the layout groups them, each feature keeps its values."""
+    vectors = ItemVectors.of(shop.bundle().files["vectors.npz"])
+    parts = [at for at in order if not isinstance(shop.SCHEMA.features[at], Interaction)]
+    products = [at for at in order if at not in parts]
+    mixed = Schema(tuple(shop.SCHEMA.features[at] for at in (*parts, *products)))
+    found = []
+    for schema in (shop.SCHEMA, mixed):
+        known = profile(schema, History.of(shop.browsing(0, 60), schema, vectors))
+        columns = parse(shop.candidates(range(20)), schema, {"hour": 3, "screen": "tv", "basket": 4})
+        found.append(dict(zip(schema.columns, encode(columns, schema, known, vectors).T, strict=True)))
+    assert found[0].keys() == found[1].keys()
+    for name, values in found[0].items():
+        np.testing.assert_array_equal(values, found[1][name])
 
 
 def test_private_columns_come_from_the_profile() -> None:
-    arrays = shop.item_vectors()
-    vectors = ItemVectors(arrays["items"].tolist(), arrays["vectors"].astype(np.float32))
-    columns = parse(shop.candidates(range(20)), shop.SCHEMA)
+    vectors = ItemVectors.of(shop.bundle().files["vectors.npz"])
+    columns = parse(shop.candidates(range(30)), shop.SCHEMA, {"hour": 12})
     private = shop.SCHEMA.private_columns
-    someone = profile(shop.SCHEMA, History.of(shop.events(0, 30), shop.SCHEMA, vectors))
+    someone = profile(shop.SCHEMA, History.of(shop.browsing(0, 90), shop.SCHEMA, vectors))
     nobody = profile(shop.SCHEMA, History.of([], shop.SCHEMA, vectors))
     found, empty = (encode(columns, shop.SCHEMA, known, vectors) for known in (someone, nobody))
     np.testing.assert_array_equal(found[:, ~private], empty[:, ~private])
-    assert (empty[:, private] == 0).all()
-    assert found[:, private].any(axis=0).all()
+    # A rate begins at that of its prior; everything else at nothing.
+    names = np.array(shop.SCHEMA.columns)
+    assert (empty[:, private & (names != "kind_rate")] == 0).all()
+    assert (empty[:, names == "kind_rate"] == np.float32(0.1)).all()
+    assert (found[:, private] != empty[:, private]).any(axis=0).all()
 
 
-class Rowlike:
-    """Looks like a mapping and is none."""
-
-    def get(self, name: str) -> str:
-        return name
-
-
-def many() -> Any:
-    return {"id": range(MAX_CANDIDATES + 1)}
+def test_an_item_that_came_up_after_the_profile_was_made_is_unknown_to_it() -> None:
+    schema = Schema((Rate(name="x", prior_taken=1.0, prior_shown=4.0),))
+    history = History.of([Event("a", 0.0)], schema, None)
+    known = profile(schema, history)
+    history.add([Event("b", 0.0), Event("c", 0.0)])
+    columns = parse([{"id": name} for name in "abc"], schema)
+    assert encode(columns, schema, known, None)[:, 0].tolist() == [0.5, 0.25, 0.25]
 
 
-BAD: list[tuple[Any, str]] = [
-    (None, r"candidates: expected a sequence of mappings or columns, got NoneType"),
-    ("abc", r"candidates: expected a sequence of mappings or columns, got str"),
-    ({1, 2}, r"candidates: expected a sequence of mappings or columns, got set"),
-    ([{"id": "a"}, "b"], r"candidates: expected mappings, got str: 'b'"),
-    ([Rowlike()], r"candidates: expected mappings, got Rowlike"),
-    ({}, r"candidates: 'id' is missing"),
-    ({"price": [1.0]}, r"candidates: 'id' is missing"),
-    ([{"price": 1.0}], r"candidates: 'id' is missing"),
-    ({"id": "abc"}, r"id: expected a column, one entry a candidate, got 'abc'"),
-    ({"id": 17}, r"id: expected a column, one entry a candidate, got 17"),
-    ({"id": np.array(3)}, r"id: expected a column"),
-    ([{"id": "a"}, {"id": None}], r"candidate 1: id: expected str or int, got NoneType"),
-    ([{"id": 1.0}], r"candidate 0: id: expected str or int, got float: 1.0"),
-    ([{"id": True}], r"candidate 0: id: expected str or int, got bool"),
-    ([{"id": ""}], r"candidate 0: id: expected str or int, got str: ''"),
-    ([{"id": "a"}, {"id": "b"}, {"id": "a"}], r"id 'a' stands 2 times; ids must be unique"),
-    ([{"id": 1}, {"id": "1"}], r"id '1' stands 2 times"),
-    ({"id": ["a", "b"], "price": [1.0]}, r"price: expected 2 entries, one a candidate, got 1"),
-    ({"id": ["a"], "price": 3.0}, r"price: expected a column, one entry a candidate, got 3.0"),
-    ({"id": ["a"], "price": np.array(3.0)}, r"price: expected a column"),
-    ({"id": ["a"], "price": "3"}, r"price: expected a column, one entry a candidate, got '3'"),
-    ({"id": ["a", "b"], "price": np.ones((2, 2))}, r"candidate 'a': price: expected a number, got ndarray"),
-    ([{"id": "a", "price": 1}, {"id": "b", "price": "2"}], r"candidate 'b': price: expected a number, got str: '2'"),
-    ([{"id": "a", "price": [1, 2]}, {"id": "b", "price": 1}], r"candidate 'a': price: expected a number, got list"),
-    ([{"id": "a", "price": {}}], r"candidate 'a': price: expected a number, got dict"),
-    ([{"id": "a", "price": 1j}], r"candidate 'a': price: expected a number, got complex: 1j"),
-    ([{"id": "a", "price": 10**40}], r"price: expected numbers that fit a float32"),
-    ([{"id": "a"}, {"id": "b", "price": float("nan")}], r"candidate 'b': price: expected a finite float32, got nan"),
-    ([{"id": "a", "price": -np.inf}], r"candidate 'a': price: expected a finite float32, got -inf"),
-    ([{"id": "a", "price": 1e39}], r"candidate 'a': price: expected a finite float32, got 1e\+39"),
-    ({"id": ["a", "b"], "tags": [["red"]]}, r"tags: expected 2 entries"),
-    ({"id": ["a"], "tags": "r"}, r"tags: expected a column, one entry a candidate, got 'r'"),
-    ({"id": ["a"], "tags": np.ones((1, 2))}, r"tags: expected 0 or 1 \[1, 3\], got float64 \(1, 2\)"),
-    ({"id": ["a"], "tags": np.full((1, 3), 2)}, r"tags: expected 0 or 1 \[1, 3\]"),
-    ({"id": ["a"], "tags": np.full((1, 3), np.nan)}, r"tags: expected 0 or 1 \[1, 3\]"),
-    ([{"id": "a", "tags": 5}], r"candidate 'a': tags: expected a string or a list of strings, got 5"),
-    (
-        [{"id": "a", "tags": ["red", 5]}],
-        r"candidate 'a': tags: expected a string or a list of strings, got \['red', 5\]",
-    ),
-    (many(), r"expected at most 2000, got 2001; retrieve fewer"),
-]
-
-
-@pytest.mark.parametrize(("candidates", "message"), BAD)
-def test_a_bad_candidate_is_refused_by_name_feature_and_value(candidates: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        parse(candidates, SCHEMA)
-
-
-@pytest.mark.parametrize("hour", ["8", [8], float("nan"), np.ones(3), object()])
-def test_a_bad_context_is_refused_by_name(hour: object) -> None:
-    with pytest.raises(InputError, match=r"context: hour: expected a (number|finite float32), got"):
-        parse([{"id": "a"}], SCHEMA, {"hour": hour})
-
-
-@pytest.mark.parametrize("empty", [list, dict, tuple])
-def test_no_candidates_have_no_rows(empty: Callable[[], Any]) -> None:
-    candidates = empty() if empty is not dict else {"id": [], "price": np.array([]), "tags": np.zeros((0, 3))}
-    assert encoded(candidates).shape == (0, 6)
+def test_mappings_and_columns_give_the_same_features() -> None:
+    vectors = ItemVectors.of(shop.bundle().files["vectors.npz"])
+    known = profile(shop.SCHEMA, History.of(shop.browsing(2, 60), shop.SCHEMA, vectors))
+    rows = shop.candidates(range(50))
+    one, other = (
+        encode(parse(given, shop.SCHEMA, {"hour": 9}, now_s=2e9), shop.SCHEMA, known, vectors)
+        for given in (rows, shop.columns(rows))
+    )
+    np.testing.assert_array_equal(one, other)
