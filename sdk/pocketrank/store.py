@@ -1,274 +1,400 @@
 """The device store: what was shown and what came of it, in one SQLite file that never leaves the device.
 
 One writer, write-ahead log, every change in a transaction: a kill at any point
-loses nothing that a call had returned from. Rows are bounded; the oldest go first.
+loses nothing that a call had returned from. Age, rows and bytes are bounded;
+the oldest go first. With a key of the app, what is kept is encrypted.
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from itertools import accumulate, takewhile
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-import numpy as np
 import numpy.typing as npt
 
+from pocketrank import store_tables as tables
 from pocketrank.bundle import load_arrays, save_arrays
+from pocketrank.encryption import Cipher, Clear, check_key
 from pocketrank.errors import InputError, StoreError
+from pocketrank.store_file import MEMORY, StoreFile
+from pocketrank.store_records import (
+    CLICK,
+    MAX_VALUE,
+    Array,
+    Event,
+    Impression,
+    Limits,
+    StoreSize,
+    decode_event,
+    decode_impression,
+    decode_outcome,
+    decoding,
+    encode_event,
+    encode_impression,
+    encode_outcome,
+)
 
-SCHEMA_VERSION: Final = 1
-MAX_EVENTS: Final = 5_000
-MAX_IMPRESSIONS: Final = 100
-MAX_VALUE: Final = 1e9
-"""Largest value of an event either way; sums of such stay finite in float32."""
+__all__ = ["DEFAULT_LIMITS", "MAX_VALUE", "DeviceStore", "Event", "Impression", "Limits", "StoreSize"]
 
-_APPLICATION: Final = 0x506F5261
-"""Marks the file as ours (SQLite's application_id)."""
-_BUSY_S: Final = 5.0
+DEFAULT_LIMITS: Final = Limits()
 
-_TABLES: Final = """
-CREATE TABLE events (id INTEGER PRIMARY KEY, at_s REAL NOT NULL, item TEXT NOT NULL, value REAL NOT NULL,
-    fields TEXT NOT NULL);
-CREATE TABLE impressions (id INTEGER PRIMARY KEY AUTOINCREMENT, at_s REAL NOT NULL, bundle TEXT NOT NULL,
-    items TEXT NOT NULL, features BLOB NOT NULL, width INTEGER NOT NULL);
-CREATE TABLE outcomes (impression INTEGER NOT NULL REFERENCES impressions(id) ON DELETE CASCADE, item TEXT NOT NULL,
-    label REAL NOT NULL, PRIMARY KEY (impression, item)) WITHOUT ROWID;
-CREATE TABLE personal (bundle TEXT PRIMARY KEY, params BLOB NOT NULL);
-"""
+# Shares of Limits.max_bytes. While a transaction changes every page (a wipe), the log holds all that the file does.
+_TABLES_SHARE: Final = 5 / 16
+_CALL_SHARE: Final = 1 / 16
+"""Of the contents of one call; on pages they may take twice that."""
+_FILE_SHARE: Final = _TABLES_SHARE + 2 * _CALL_SHARE
+_ROW_BYTES: Final = 64
+"""What a row takes besides its content, at most: seal, tag and header."""
+_PARAMS_SHARE: Final = 1 / 32
+_LOG_SHARE: Final = 1 / 16
+_LOOK_SHARE: Final = 1 / 64
+"""So much may be written before the bounds are looked at again..."""
+_LOOK_ROWS: Final = 128
+"""... and so many rows."""
 
-
-@dataclass(frozen=True)
-class Event:
-    """One engagement of the person with an item.
-
-    ``value`` says how much it was worth, in the app's own unit (a rating, a
-    dwell time, 1 for a click); ``fields`` are the item's categories.
-    """
-
-    item: str
-    at_s: float
-    value: float = 1.0
-    fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Impression:
-    """A slate that was shown, with what came of it.
-
-    ``features`` float32 ``[n, d]`` as they were at that moment, in the order
-    of ``items``; ``labels`` float32 ``[n]``, 0 where nothing came back.
-    """
-
-    items: tuple[str, ...]
-    features: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.float32]
-    at_s: float
-    bundle: str
+_T = TypeVar("_T")
 
 
 class DeviceStore:
-    """Events, impressions and personal parameters of one person on one device."""
+    """Events, impressions and personal parameters of one person on one device; threads may share it."""
 
-    def __init__(self, path: str | Path = ":memory:") -> None:
+    def __init__(
+        self,
+        path: str | Path = MEMORY,
+        *,
+        key: bytes | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         """Open or create the store at ``path``; ``":memory:"`` keeps nothing.
 
+        A file that is damaged is set aside and a fresh one is begun; ``set_aside`` names it.
+
+        Args:
+            path: The file; its log lies beside it.
+            key: 32 bytes that the app keeps in the system's key store; what is kept is encrypted with it.
+            limits: How much is kept.
+            clock: Unix time; bounds what a wrongly dated event can do to the age of others.
+
         Raises:
-            StoreError: The file can't be opened, is not a store, or was written by a newer version.
+            StoreError: The file can't be opened, is not a store, was written by a newer version, or is encrypted with
+                another key or none; it is left as it was.
+            InputError: The key is not one.
+            ExtraMissingError: There is a key, and cryptography is missing.
         """
+        if key is not None:
+            check_key(key)
         self.path = str(path)
-        self._lock = threading.Lock()
-        try:
-            if self.path != ":memory:":
-                Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"{self.path}: can't be used as a device store ({error}); choose another path") from error
-        try:
-            self._prepare()
-        except BaseException as error:
-            self._db.close()
-            if not isinstance(error, sqlite3.Error):
-                raise
-            raise StoreError(f"{self.path}: can't be used as a device store ({error}); choose another path") from error
+        self.limits = limits
+        self._key = key
+        self._clock = clock
+        self._cipher: Cipher = Clear()
+        self._rows_left = 0
+        self._bytes_left = 0
+        self._file = StoreFile(self.path, self._prepare, self._share(_LOG_SHARE))
+
+    @property
+    def set_aside(self) -> Path | None:
+        """Where a damaged file was moved when the store was opened or used; None where none was."""
+        return self._file.set_aside
 
     def close(self) -> None:
         """Close the file; the store can't be used afterwards."""
-        self._db.close()
+        self._file.close()
 
-    def _prepare(self) -> None:
-        """Make the tables in an empty file; refuse another application's file before anything is written to it."""
-        # In this order: whoever makes the tables at this moment marks the file in the same transaction.
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        (owner,) = self._db.execute("PRAGMA application_id").fetchone()
-        (found,) = self._db.execute("PRAGMA user_version").fetchone()
-        if tables and owner != _APPLICATION:
-            raise StoreError(f"{self.path}: a database of another application; choose another path")
-        if found > SCHEMA_VERSION:
-            raise StoreError(f"{self.path}: written by a newer PocketRank (store version {found}); update the SDK")
-        self._switch_to_wal()
-        self._db.executescript("PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;")
-        if found == SCHEMA_VERSION:
-            return
-        with self._transaction() as db:
-            # Another process may have been faster.
-            if db.execute("PRAGMA user_version").fetchone() == (0,):
-                for statement in _TABLES.split(";"):
-                    db.execute(statement)
-                db.execute(f"PRAGMA application_id={_APPLICATION}")
-                db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-
-    def _switch_to_wal(self) -> None:
-        """Wait for others that open the same new file: SQLite's own waiting leaves this switch out."""
-        deadline_s = time.monotonic() + _BUSY_S
-        while True:
-            try:
-                self._db.execute("PRAGMA journal_mode=WAL")
-            except sqlite3.OperationalError:
-                if time.monotonic() > deadline_s:
-                    raise
-                time.sleep(0.01)
-            else:
-                return
+    # ---------------------------------------------------------------------------------------------------------- events
 
     def record(self, events: Iterable[Event]) -> None:
-        """Keep ``events``, in order, all or none.
+        """Keep ``events``, in order, all or none; of more than the limits allow, the newest.
 
         Raises:
-            InputError: An event has no item, its time is not finite, its value not within ``MAX_VALUE`` of 0, or a
-                field is not a sequence of strings.
+            InputError: An event is not one (as ``store_records.encode_event`` says), or takes more than a sixteenth of
+                ``max_bytes``; none is kept.
+            StoreError: They could not be kept.
         """
-        rows = []
-        for event in events:
-            _check(event)
-            rows.append((event.at_s, event.item, event.value, json.dumps(dict(event.fields))))
-        with self._transaction() as db:
-            db.executemany("INSERT INTO events (at_s, item, value, fields) VALUES (?, ?, ?, ?)", rows)
-            db.execute("DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?", (MAX_EVENTS,))
+        rows = [(tables.day(event.at_s), int(event.action == "shown"), encode_event(event)) for event in events]
+        most = self._share(_CALL_SHARE)
+        for *_, content in rows:
+            _check_size("event", content, most)
+        sizes = accumulate(len(content) + _ROW_BYTES for *_, content in reversed(rows))
+        rows = rows[len(rows) - sum(1 for _ in takewhile(lambda size: size <= most, sizes)) :]
+
+        def write(db: sqlite3.Connection) -> None:
+            seal = self._cipher.seal
+            db.executemany(
+                "INSERT INTO events VALUES (?, ?, ?, ?)",
+                [
+                    (number, day, shown, seal(content, tables.event_place(number, day, shown)))
+                    for number, (day, shown, content) in enumerate(rows, tables.next_event(db))
+                ],
+            )
+
+        if rows:
+            self._write(write, rows=len(rows), size=sum(len(content) for *_, content in rows))
 
     def events(self) -> list[Event]:
         """All events, oldest first."""
-        with self._reading() as db:
-            rows = db.execute("SELECT item, at_s, value, fields FROM events ORDER BY id").fetchall()
-            return [
-                Event(item, at_s, value, {name: tuple(values) for name, values in json.loads(fields).items()})
-                for item, at_s, value, fields in rows
-            ]
+
+        def find(db: sqlite3.Connection) -> list[Event]:
+            rows = db.execute(tables.EVENTS, self._bounds(db)).fetchall()
+            unseal = self._cipher.unseal
+            with decoding():
+                return [
+                    decode_event(
+                        unseal(content, tables.event_place(number, day, shown)), "shown" if shown else "engaged"
+                    )
+                    for number, day, shown, content in rows
+                ]
+
+        return self._file.read(find)
+
+    # ----------------------------------------------------------------------------------------------------- impressions
 
     def record_impression(
-        self, items: Sequence[str], features: npt.NDArray[np.float32], *, at_s: float, bundle: str
+        self,
+        items: Sequence[str],
+        features: Array,
+        *,
+        at_s: float,
+        bundle: str,
+        scores: npt.ArrayLike | None = None,
+        propensities: npt.ArrayLike | None = None,
     ) -> int:
         """Keep a slate that was shown; returns its number, which ``record_outcome`` takes.
 
+        Args:
+            items: Ids in the order shown; n of them.
+            features: ``[n, d]``, in that order.
+            at_s: Unix time.
+            bundle: Digest of the bundle that ranked.
+            scores: ``[n]``, NaN where the model gave none.
+            propensities: ``[n]``, above 0 and at most 1.
+
         Raises:
-            InputError: ``features`` is not ``[n, d]``, n the number of ``items``.
+            InputError: An array has another shape, a propensity is out of range, the time is not finite, or all of it
+                takes more than a sixteenth of ``max_bytes``.
+            StoreError: It could not be kept.
         """
-        if features.ndim != 2 or len(features) != len(items):
-            raise InputError(f"features: expected [{len(items)}, d], got {features.shape}")
-        blob = np.ascontiguousarray(features, dtype="<f4").tobytes()
-        with self._transaction() as db:
-            cursor = db.execute(
-                "INSERT INTO impressions (at_s, bundle, items, features, width) VALUES (?, ?, ?, ?, ?)",
-                (at_s, bundle, json.dumps(list(items)), blob, features.shape[1]),
-            )
-            db.execute("DELETE FROM impressions WHERE id <= (SELECT max(id) FROM impressions) - ?", (MAX_IMPRESSIONS,))
-        assert cursor.lastrowid is not None
-        return cursor.lastrowid
+        content = encode_impression(items, features, at_s=at_s, bundle=bundle, scores=scores, propensities=propensities)
+        _check_size("impression", content, self._share(_CALL_SHARE))
+        day = tables.day(at_s)
 
-    def record_outcome(self, impression: int, item: str, label: float) -> None:
-        """Keep what came of ``item`` in a shown slate: ``label`` from 0 to 1; the last word counts.
+        def write(db: sqlite3.Connection) -> int:
+            number = tables.next_impression(db)
+            sealed = self._cipher.seal(content, tables.impression_place(number, day))
+            db.execute("INSERT INTO impressions VALUES (?, ?, ?)", (number, day, sealed))
+            return number
 
-        An impression that has been dropped for age in the meantime takes no outcome.
+        return self._write(write, size=len(content))
+
+    def record_outcome(self, impression: int, item: str, label: float, *, kind: str = CLICK) -> None:
+        """Keep what came of ``item`` in a shown slate; the last word of a kind counts.
+
+        An impression that has been dropped in the meantime takes no outcome.
+
+        Args:
+            impression: Number that ``record_impression`` gave.
+            item: Id of an item of it.
+            label: 0 to 1; seconds for "dwell".
+            kind: "click", "skip", "dwell" or the app's own: lower-case letters, digits and ``_``, at most 32.
+
+        Raises:
+            InputError: The label or the kind is out of range.
+            StoreError: It could not be kept.
         """
-        if not 0.0 <= label <= 1.0:
-            raise InputError(f"label: expected 0 to 1, got {label} for item {item!r}")
-        with self._transaction() as db:
+        content = encode_outcome(item, kind, label)
+        _check_size("outcome", content, self._share(_CALL_SHARE))
+
+        def write(db: sqlite3.Connection) -> None:
+            tag = self._cipher.tag(tables.outcome_name(impression, kind, item))
+            sealed = self._cipher.seal(content, tables.outcome_place(impression, tag))
             db.execute(
                 "INSERT INTO outcomes SELECT id, ?, ? FROM impressions WHERE id = ? "
-                "ON CONFLICT DO UPDATE SET label = excluded.label",
-                (item, label, impression),
+                "ON CONFLICT DO UPDATE SET content = excluded.content",
+                (tag, sealed, impression),
             )
+
+        self._write(write, size=len(content))
 
     def impressions(self) -> list[Impression]:
         """All impressions, oldest first, with their outcomes."""
-        with self._reading() as db:
-            shown = db.execute(
-                "SELECT id, at_s, bundle, items, features, width FROM impressions ORDER BY id"
-            ).fetchall()
-            outcomes: dict[int, dict[str, float]] = {}
-            for number, item, label in db.execute("SELECT impression, item, label FROM outcomes"):
-                outcomes.setdefault(number, {})[item] = label
-            found = []
-            for number, at_s, bundle, names, blob, width in shown:
-                items = tuple(json.loads(names))
-                labels = np.array([outcomes.get(number, {}).get(item, 0.0) for item in items], dtype=np.float32)
-                features = np.frombuffer(blob, dtype="<f4").reshape(len(items), width)
-                found.append(Impression(items, features, labels, at_s, bundle))
-            return found
 
-    def personal(self, bundle: str) -> dict[str, npt.NDArray[np.float32]] | None:
+        def find(db: sqlite3.Connection) -> list[Impression]:
+            shown = db.execute(tables.IMPRESSIONS, self._bounds(db)).fetchall()
+            rows = db.execute("SELECT impression, tag, content FROM outcomes").fetchall()
+            unseal = self._cipher.unseal
+            outcomes: dict[int, dict[str, dict[str, float]]] = {}
+            with decoding():
+                for number, tag, content in rows:
+                    item, kind, value = decode_outcome(unseal(content, tables.outcome_place(number, tag)))
+                    outcomes.setdefault(number, {}).setdefault(kind, {})[item] = value
+                return [
+                    decode_impression(unseal(content, tables.impression_place(number, day)), outcomes.get(number, {}))
+                    for number, day, content in shown
+                ]
+
+        return self._file.read(find)
+
+    # -------------------------------------------------------------------------------------------------------- learning
+
+    def personal(self, bundle: str) -> dict[str, Array] | None:
         """Personal parameters that were learned on the bundle with this digest, if any."""
-        with self._reading() as db:
-            row = db.execute("SELECT params FROM personal WHERE bundle = ?", (bundle,)).fetchone()
-            return load_arrays(row[0]) if row else None
+        return self._file.read(lambda db: self._params(db, bundle))
 
-    def keep_personal(self, bundle: str, params: Mapping[str, npt.NDArray[np.float32]] | None) -> None:
-        """Replace the personal parameters of ``bundle``; None forgets them."""
-        with self._transaction() as db:
-            db.execute("DELETE FROM personal WHERE bundle = ?", (bundle,))
-            if params is not None:
-                db.execute("INSERT INTO personal VALUES (?, ?)", (bundle, save_arrays(params)))
+    def keep_personal(self, bundle: str, params: Mapping[str, Array] | None) -> None:
+        """Replace the personal parameters of ``bundle``; None forgets them. What was before can be had back once.
+
+        Raises:
+            InputError: They take more than a thirty-second of ``max_bytes``.
+            StoreError: They could not be kept; the old ones stay.
+        """
+        data = None if params is None else save_arrays(params)
+        _check_size("params", data or b"", self._share(_PARAMS_SHARE))
+
+        def write(db: sqlite3.Connection) -> None:
+            before = tables.bundle_content(db, "personal", self._cipher, bundle, "content")
+            tables.replace_bundle(db, "personal", self._cipher, bundle, {"content": data, "before": before})
+
+        self._write(write, size=2 * len(data or b""))
+
+    def undo_personal(self, bundle: str) -> dict[str, Array] | None:
+        """Go back to the parameters from before the last ``keep_personal``, and return them; None where none were.
+
+        Undoing twice goes no further back.
+        """
+
+        def write(db: sqlite3.Connection) -> dict[str, Array] | None:
+            before = tables.bundle_content(db, "personal", self._cipher, bundle, "before")
+            tables.replace_bundle(db, "personal", self._cipher, bundle, {"content": before, "before": before})
+            return self._params(db, bundle)
+
+        return self._write(write)
+
+    def progress(self, bundle: str) -> bytes | None:
+        """What was kept of a training run on ``bundle`` that has not come to its end, if anything."""
+        return self._file.read(lambda db: tables.bundle_content(db, "progress", self._cipher, bundle, "content"))
+
+    def keep_progress(self, bundle: str, data: bytes | None) -> None:
+        """Keep ``data`` of a training run on ``bundle`` that is to be resumed; None forgets it.
+
+        Raises:
+            InputError: It takes more than a thirty-second of ``max_bytes``.
+            StoreError: It could not be kept; the old stays.
+        """
+        _check_size("progress", data or b"", self._share(_PARAMS_SHARE))
+
+        def write(db: sqlite3.Connection) -> None:
+            tables.replace_bundle(db, "progress", self._cipher, bundle, {"content": data})
+
+        self._write(write, size=len(data or b""))
+
+    def _params(self, db: sqlite3.Connection, bundle: str) -> dict[str, Array] | None:
+        data = tables.bundle_content(db, "personal", self._cipher, bundle, "content")
+        with decoding():
+            return None if data is None else load_arrays(data)
+
+    # ----------------------------------------------------------------------------------------------------------- whole
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make the calls inside one transaction: all are kept, or none. Other threads wait for it.
+
+        Raises:
+            StoreError: One of the calls could not be kept, so that none was, even if its own error was caught.
+        """
+        try:
+            with self._file.together():
+                yield
+        except BaseException:
+            self._rows_left = 0
+            raise
+
+    def size(self) -> StoreSize:
+        """How much there is."""
+
+        def count(db: sqlite3.Connection) -> tuple[int, int, int, int, int]:
+            bounds = self._bounds(db)
+            counted = f"SELECT count(*), coalesce(sum(shown), 0) FROM ({tables.EVENTS})"  # noqa: S608  (our own)
+            events, shown = db.execute(counted, bounds).fetchone()
+            kept = f"SELECT id FROM ({tables.IMPRESSIONS})"  # noqa: S608  (our own)
+            (impressions,) = db.execute(f"SELECT count(*) FROM ({kept})", bounds).fetchone()  # noqa: S608
+            within = f"SELECT count(*) FROM outcomes WHERE impression IN ({kept})"  # noqa: S608
+            (outcomes,) = db.execute(within, bounds).fetchone()
+            return events - shown, shown, impressions, outcomes, tables.file_bytes(db)
+
+        events, shown, impressions, outcomes, held = self._file.read(count)
+        if self.path != MEMORY:
+            beside = (Path(self.path + suffix) for suffix in ("", "-wal", "-shm"))
+            held = sum(path.stat().st_size for path in beside if path.exists())
+        return StoreSize(events, shown, impressions, outcomes, held)
 
     def wipe(self) -> None:
-        """Forget everything, overwriting it in the file.
+        """Forget everything, overwriting it in the file, and delete files that were set aside.
 
         Raises:
             StoreError: It could not be done, or another process reads the file right now, so that its log still holds
                 what was forgotten; wipe again.
         """
-        with self._transaction() as db:
-            db.execute("PRAGMA secure_delete=ON")
-            for table in ("events", "impressions", "outcomes", "personal"):
-                db.execute(f"DELETE FROM {table}")  # noqa: S608  (our own names)
-        with self._reading() as db:
+
+        def shrink(db: sqlite3.Connection) -> bool:
+            with tables.transaction(db):
+                tables.empty(db)
             db.execute("VACUUM")
             (busy, *_) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return bool(busy)
+
+        busy = self._file.outside(shrink)
+        self._file.forget_aside()
         if busy:
             raise StoreError(f"{self.path}: forgotten, but another process is reading the file; wipe again")
 
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                yield self._db
-            except (sqlite3.Error, ValueError, TypeError, AttributeError) as error:
-                # Besides SQLite's own errors: a damaged page may pass for rows of other types.
-                raise StoreError(f"{self.path}: can't be used ({error}); delete the file to start anew") from error
+    # ---------------------------------------------------------------------------------------------------------- bounds
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._db
-                except BaseException:
-                    self._db.execute("ROLLBACK")
-                    raise
-                self._db.execute("COMMIT")
-            except sqlite3.Error as error:
-                raise StoreError(f"{self.path}: not written ({error}); nothing of this call was kept") from error
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        self._cipher = tables.prepare(db, self.path, self._key)
+        self._rows_left = 0
+        if tables.file_bytes(db) > self._share(_FILE_SHARE):
+            with tables.transaction(db):
+                self._look(db, 0)
+            db.execute("VACUUM")
+        # A last guard: whatever the estimates miss is a full disk to SQLite, and nothing of the call is kept.
+        tables.limit_file(db, self._share(_FILE_SHARE))
+
+    def _write(self, work: Callable[[sqlite3.Connection], _T], *, rows: int = 1, size: int = 0) -> _T:
+        """Do ``work``, which adds so many rows of so many bytes, after what has to go for it."""
+        size += rows * _ROW_BYTES
+
+        def write(db: sqlite3.Connection) -> _T:
+            self._rows_left -= rows
+            self._bytes_left -= size
+            if self._rows_left < 0 or self._bytes_left < 0:
+                self._look(db, size)
+                self._rows_left, self._bytes_left = _LOOK_ROWS - rows, self._share(_LOOK_SHARE) - size
+            return work(db)
+
+        try:
+            return self._file.change(write)
+        except BaseException:
+            self._rows_left = 0
+            raise
+
+    def _look(self, db: sqlite3.Connection, size: int) -> None:
+        """Hold the tables to their limits, with room for ``size`` bytes more."""
+        tables.trim(db, self._bounds(db))
+        tables.make_room(db, min(self._share(_TABLES_SHARE), self._share(_FILE_SHARE) - 2 * size))
+
+    def _bounds(self, db: sqlite3.Connection) -> dict[str, int]:
+        return tables.bounds(db, self.limits, self._clock())
+
+    def _share(self, part: float) -> int:
+        return int(part * self.limits.max_bytes)
 
 
-def _check(event: Event) -> None:
-    fits = isinstance(event.item, str) and event.item and np.isfinite(event.at_s) and abs(event.value) <= MAX_VALUE
-    for values in event.fields.values():
-        fits = fits and isinstance(values, list | tuple) and all(isinstance(value, str) for value in values)
-    if not fits:
-        wanted = f"an item, a finite at_s, a value within ±{MAX_VALUE:.0e} and fields of strings"
-        raise InputError(f"event: expected {wanted}, got {event}")
+def _check_size(name: str, data: bytes, most: int) -> None:
+    if len(data) + _ROW_BYTES > most:
+        raise InputError(f"{name}: expected at most {most} bytes, got {len(data)}; raise Limits.max_bytes")

@@ -1,5 +1,6 @@
-"""The device store: what it keeps, what it lets go of, and what it doesn't take for itself."""
+"""The device store: what it keeps, and what it lets go of when it is full."""
 
+import math
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -12,27 +13,44 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketrank.errors import InputError, StoreError
-from pocketrank.store import MAX_EVENTS, MAX_IMPRESSIONS, DeviceStore, Event
+from pocketrank.store import DeviceStore, Event, Limits
 
 FEATURES = np.arange(6, dtype=np.float32).reshape(2, 3)
 EVENTS = st.lists(
     st.builds(
         Event,
         item=st.text(min_size=1, max_size=8),
-        at_s=st.floats(0, 4e9),
+        at_s=st.floats(1.7e9, 1.71e9),
         value=st.floats(-1e9, 1e9),
         fields=st.dictionaries(st.text(max_size=5), st.lists(st.text(max_size=5), max_size=3).map(tuple), max_size=2),
+        embeddings=st.dictionaries(
+            st.text(max_size=5),
+            st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=4).map(tuple),
+            max_size=2,
+        ),
+        action=st.sampled_from(["engaged", "shown"]),
     ),
     max_size=10,
 )
+
+
+def full(store: DeviceStore) -> None:
+    """As a full disk: room for a page or two, not for ``large_events``."""
+    db = store._file.connection()
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    db.execute(f"PRAGMA max_page_count={pages + 1}")
+
+
+def large_events() -> list[Event]:
+    return [Event(f"lost-{number}" * 50, 0.0) for number in range(1000)]
 
 
 def shown(store: DeviceStore, items: tuple[str, ...] = ("a", "b")) -> int:
     return store.record_impression(items, FEATURES[: len(items)], at_s=1.0, bundle="digest")
 
 
-def bytes_in(folder: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
+def bytes_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def filled(path: Path) -> DeviceStore:
@@ -84,6 +102,33 @@ def test_the_last_word_on_an_item_counts() -> None:
     assert store.impressions()[0].labels.tolist() == [0.0, 0.5]
 
 
+def test_outcomes_of_each_kind_stand_beside_each_other() -> None:
+    store = DeviceStore()
+    number = shown(store)
+    told = [("a", "click", 0.5), ("a", "dwell", 12.5), ("b", "skip", 1.0), ("b", "bought_2", 1.0), ("a", "dwell", 40.0)]
+    for item, kind, value in told:
+        store.record_outcome(number, item, value, kind=kind)
+    (found,) = store.impressions()
+    assert found.outcomes == {"click": {"a": 0.5}, "dwell": {"a": 40.0}, "skip": {"b": 1.0}, "bought_2": {"b": 1.0}}
+    assert found.labels.tolist() == found.labels_of("click").tolist() == [0.5, 0.0]
+    assert found.labels_of("dwell").tolist() == [40.0, 0.0]
+    assert found.labels_of("unheard").tolist() == [0.0, 0.0]
+    assert store.size().outcomes == 4
+
+
+def test_scores_and_propensities_come_back_with_their_slate() -> None:
+    store = DeviceStore()
+    store.record_impression(
+        ("a", "b"), FEATURES, at_s=1.0, bundle="x", scores=[2.5, math.nan], propensities=np.array([0.25, 1.0])
+    )
+    shown(store)
+    first, second = store.impressions()
+    np.testing.assert_array_equal(first.scores, np.array([2.5, np.nan], np.float32))
+    np.testing.assert_array_equal(first.propensities, np.array([0.25, 1.0], np.float32))
+    np.testing.assert_array_equal(first.features, FEATURES)
+    assert (second.scores, second.propensities) == (None, None)
+
+
 def test_impressions_keep_their_outcomes_apart() -> None:
     store = DeviceStore()
     numbers = [shown(store) for _ in range(3)]
@@ -104,49 +149,287 @@ def test_personal_parameters_belong_to_a_bundle() -> None:
     assert store.personal("one") is None
 
 
+def params(value: float) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+    return {"w": np.array([value], np.float32)}
+
+
+def test_undoing_goes_back_one_step() -> None:
+    store = DeviceStore()
+    assert store.undo_personal("one") is None
+    store.keep_personal("one", params(1.0))
+    store.keep_personal("one", params(2.0))
+    assert store.undo_personal("one") == params(1.0) == store.personal("one")
+    assert store.undo_personal("one") == params(1.0) == store.personal("one")
+
+
+def test_undoing_the_first_step_goes_back_to_none() -> None:
+    store = DeviceStore()
+    store.keep_personal("one", params(1.0))
+    assert store.undo_personal("one") is None
+    assert store.personal("one") is None
+
+
+def test_parameters_that_were_forgotten_can_be_had_back() -> None:
+    store = DeviceStore()
+    store.keep_personal("one", params(1.0))
+    store.keep_personal("one", None)
+    assert store.personal("one") is None
+    assert store.undo_personal("one") == params(1.0)
+
+
+def test_the_newest_bundles_keep_their_parameters_and_their_training() -> None:
+    store = DeviceStore()
+    for bundle in ("one", "two", "one", "three"):
+        store.keep_personal(bundle, params(1.0))
+        store.keep_progress(bundle, bundle.encode())
+    assert [store.personal(bundle) for bundle in ("one", "two", "three")] == [params(1.0), None, params(1.0)]
+    assert [store.progress(bundle) for bundle in ("one", "two", "three")] == [b"one", None, b"three"]
+    store.keep_progress("one", None)
+    assert store.progress("one") is None
+
+
+# ------------------------------------------------------------------------------------------------------------ together
+
+
+def test_calls_made_together_are_kept_together(tmp_path: Path) -> None:
+    store, other = DeviceStore(tmp_path / "store.sqlite"), DeviceStore(tmp_path / "store.sqlite")
+    with store.together():
+        store.record([Event("a", 0.0)])
+        with store.together():
+            store.record_outcome(shown(store), "a", 1.0)
+        assert len(store.events()) == 1
+        assert (other.events(), other.impressions()) == ([], [])
+    assert (len(other.events()), other.impressions()[0].labels.tolist()) == (1, [1.0, 0.0])
+
+
+def test_calls_made_together_are_undone_together() -> None:
+    store = DeviceStore()
+
+    def fail() -> None:
+        with store.together():
+            store.record([Event("a", 0.0)])
+            shown(store)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert (store.events(), store.impressions()) == ([], [])
+    store.record([Event("b", 0.0)])
+    assert [event.item for event in store.events()] == ["b"]
+
+
+def test_a_group_whose_call_failed_is_not_kept_even_if_the_error_was_caught(tmp_path: Path) -> None:
+    store = DeviceStore(tmp_path / "store.sqlite")
+    full(store)
+
+    def go_on() -> None:
+        with store.together():
+            store.record([Event("before", 0.0)])
+            with pytest.raises(StoreError, match="not written"):
+                store.record(large_events())
+            with pytest.raises(StoreError, match="a call before it failed"):
+                store.record([Event("after", 0.0)])
+
+    with pytest.raises(StoreError, match="nothing of these calls was kept"):
+        go_on()
+    assert store.events() == []
+    store._file.connection().execute("PRAGMA max_page_count=100000")
+    store.record([Event("later", 0.0)])
+    assert [event.item for event in store.events()] == ["later"]
+
+
+def test_bad_input_within_a_group_leaves_the_group_as_it_was() -> None:
+    store = DeviceStore()
+    with store.together():
+        store.record([Event("a", 0.0)])
+        with pytest.raises(InputError):
+            store.record([Event("", 0.0)])
+    assert [event.item for event in store.events()] == ["a"]
+
+
+def test_a_store_cant_be_wiped_within_a_group() -> None:
+    store = DeviceStore()
+    with pytest.raises(StoreError, match="not while calls are made together"), store.together():
+        store.wipe()
+
+
+def test_other_threads_wait_for_a_group() -> None:
+    store = DeviceStore()
+    started = threading.Event()
+
+    def record() -> None:
+        started.set()
+        store.record([Event("other", 0.0)])
+
+    thread = threading.Thread(target=record)
+    with store.together():
+        thread.start()
+        started.wait()
+        for number in range(100):
+            store.record([Event(f"{number}", 0.0)])
+    thread.join()
+    assert [event.item for event in store.events()] == [*(f"{number}" for number in range(100)), "other"]
+
+
 # -------------------------------------------------------------------------------------------------------------- bounds
 
 
 def test_the_oldest_events_go_first() -> None:
-    store = DeviceStore()
-    store.record([Event(f"{number}", 0.0) for number in range(MAX_EVENTS - 1)])
+    store = DeviceStore(limits=Limits(max_events=50))
+    store.record([Event(f"{number}", 0.0) for number in range(49)])
     store.record([Event("x", 0.0), Event("y", 0.0), Event("z", 0.0)])
     items = [event.item for event in store.events()]
-    assert len(items) == MAX_EVENTS
+    assert len(items) == 50
     assert items[0] == "2"
     assert items[-3:] == ["x", "y", "z"]
 
 
 def test_more_events_at_once_than_fit_leave_the_newest() -> None:
-    store = DeviceStore()
-    store.record(Event(f"{number}", 0.0) for number in range(MAX_EVENTS + 10))
+    store = DeviceStore(limits=Limits(max_events=50))
+    store.record(Event(f"{number}", 0.0) for number in range(60))
     items = [event.item for event in store.events()]
-    assert (len(items), items[0]) == (MAX_EVENTS, "10")
+    assert (len(items), items[0]) == (50, "10")
+
+
+def test_events_of_either_action_have_their_own_bound() -> None:
+    store = DeviceStore(limits=Limits(max_events=3, max_shown=5))
+    store.record([Event("liked", 0.0)])
+    for number in range(300):
+        store.record([Event(f"seen-{number}", 0.0, action="shown")])
+    assert [event.item for event in store.events()] == ["liked", *(f"seen-{number}" for number in range(295, 300))]
+    assert store.size().events == 1
+    assert store.size().shown == 5
 
 
 def test_the_oldest_impressions_go_with_their_outcomes() -> None:
-    store = DeviceStore()
-    numbers = [shown(store) for _ in range(MAX_IMPRESSIONS)]
+    store = DeviceStore(limits=Limits(max_impressions=10))
+    numbers = [shown(store) for _ in range(10)]
     store.record_outcome(numbers[0], "a", 1.0)
     store.record_outcome(numbers[1], "b", 1.0)
-    shown(store)
-    assert len(store.impressions()) == MAX_IMPRESSIONS
-    assert store.impressions()[0].labels.tolist() == [0.0, 1.0]
-    assert store._db.execute("SELECT count(*) FROM outcomes").fetchone() == (1,)
+    assert store.size().outcomes == 2
+    numbers.append(shown(store))
+    assert [found.labels.tolist() for found in store.impressions()] == [[0.0, 1.0], *([[0.0, 0.0]] * 9)]
+    assert store.size().outcomes == 1
+    for _ in range(200):
+        shown(store)
     # An outcome may arrive late, when nobody remembers the slate.
-    store.record_outcome(numbers[0], "a", 1.0)
-    assert store._db.execute("SELECT count(*) FROM outcomes").fetchone() == (1,)
+    store.record_outcome(numbers[1], "a", 1.0)
+    assert store._file.read(lambda db: db.execute("SELECT count(*) FROM outcomes").fetchone()) == (0,)
 
 
-def test_the_file_stays_bounded(tmp_path: Path) -> None:
-    store = DeviceStore(tmp_path / "store.sqlite")
-    features = np.zeros((100, 42), np.float32)
+DAY_S = 86_400.0
+NOW_S = 20_000 * DAY_S
+
+
+@pytest.mark.parametrize(
+    ("ages_days", "max_age_days", "kept"),
+    [
+        ([10, 3, 2, 0], 2, [2, 0]),
+        ([3, 2, 0], 1.5, [2, 0]),
+        ([400, 399], 2, [400, 399]),  # a log that is replayed keeps its span
+        ([3, 2, -500], 2, [2, -500]),  # a wrong date in the future counts as today's
+        ([9, 1], math.inf, [9, 1]),
+        ([1, 0], 0, [0]),
+    ],
+)
+def test_what_is_older_than_the_limit_goes(ages_days: list[int], max_age_days: float, kept: list[int]) -> None:
+    store = DeviceStore(limits=Limits(max_age_s=max_age_days * DAY_S), clock=lambda: NOW_S)
+    for age in ages_days:
+        store.record([Event(f"{age}", NOW_S - age * DAY_S)])
+        store.record_impression([f"{age}"], FEATURES[:1], at_s=NOW_S - age * DAY_S, bundle="digest")
+    assert [event.item for event in store.events()] == [f"{age}" for age in kept]
+    assert [found.items for found in store.impressions()] == [(f"{age}",) for age in kept]
+    assert store.size().impressions == len(kept)
+
+
+def test_what_is_too_old_leaves_the_file(tmp_path: Path) -> None:
+    store = DeviceStore(tmp_path / "store.sqlite", limits=Limits(max_age_s=DAY_S), clock=lambda: NOW_S)
+    store.record([Event("old", NOW_S - 9 * DAY_S)])
+    for _ in range(200):
+        store.record([Event("new", NOW_S)])
+    assert store._file.read(lambda db: db.execute("SELECT count(*), min(day) FROM events").fetchone()) == (200, 20_000)
+
+
+LARGE: dict[str, Callable[[DeviceStore, int], object]] = {
+    "events": lambda store, number: store.record(
+        [Event(f"{number}", NOW_S, fields={"text": ("x" * 6_000,)}, action="shown" if number % 2 else "engaged")]
+    ),
+    "small events": lambda store, _: store.record([Event("x", NOW_S) for _ in range(50)]),
+    "batches": lambda store, _: store.record([Event("x" * 400, NOW_S) for _ in range(50)]),
+    "impressions": lambda store, _: store.record_outcome(
+        store.record_impression([f"{i}" for i in range(100)], np.ones((100, 42), np.float32), at_s=NOW_S, bundle="d"),
+        "5",
+        1.0,
+    ),
+    "outcomes": lambda store, number: store.record_outcome(
+        shown(store) if number % 500 == 0 else number // 500 + 1, "x" * 3_000 + str(number), 1.0
+    ),
+    "parameters": lambda store, number: store.keep_personal(f"{number}", {"w": np.ones(7_000, np.float32)}),
+    "progress": lambda store, number: store.keep_progress(f"{number % 5}", bytes(30_000)),
+}
+
+
+@pytest.mark.parametrize("key", [None, bytes(32)], ids=["clear", "sealed"])
+@pytest.mark.parametrize("write", LARGE.values(), ids=LARGE)
+def test_the_files_stay_below_the_limit(
+    write: Callable[[DeviceStore, int], object], key: bytes | None, tmp_path: Path
+) -> None:
+    rows = 1_000_000
+    limits = Limits(max_events=rows, max_shown=rows, max_impressions=rows, max_bytes=1 << 20)
+    store = DeviceStore(tmp_path / "store.sqlite", key=key, limits=limits)
     sizes = []
-    for _ in range(3):
-        for _ in range(MAX_IMPRESSIONS):
-            store.record_impression([f"{i}" for i in range(100)], features, at_s=0.0, bundle="digest")
-        sizes.append(sum(path.stat().st_size for path in tmp_path.iterdir()))
-    assert sizes[2] < 1.2 * sizes[1]
+    for number in range(350):
+        write(store, number)
+        if number % 10 == 0:
+            sizes.append(bytes_of(tmp_path))
+    assert max(sizes) < limits.max_bytes
+    assert store.size().bytes == bytes_of(tmp_path)
+    store.wipe()
+    assert bytes_of(tmp_path) < limits.max_bytes
+
+
+def test_events_of_all_kinds_at_once_stay_below_the_limit(tmp_path: Path) -> None:
+    limits = Limits(max_bytes=1 << 20)
+    store = DeviceStore(tmp_path / "store.sqlite", limits=limits)
+    for number in range(60):
+        with store.together():
+            for write in LARGE.values():
+                write(store, number)
+        assert bytes_of(tmp_path) < limits.max_bytes
+    assert store.events()[-1].item == "x" * 400
+
+
+def test_a_store_that_is_opened_with_a_lower_limit_shrinks(tmp_path: Path) -> None:
+    store = DeviceStore(tmp_path / "store.sqlite")
+    store.record(Event(f"{number}", NOW_S, fields={"text": ("x" * 900,)}) for number in range(1_000))
+    store.record([Event("newest", NOW_S)])
+    store.close()
+    assert bytes_of(tmp_path) > 900_000
+    store = DeviceStore(tmp_path / "store.sqlite", limits=Limits(max_bytes=1 << 20))
+    store.close()
+    assert bytes_of(tmp_path) < 1 << 19
+    assert DeviceStore(tmp_path / "store.sqlite").events()[-1].item == "newest"
+
+
+def test_a_group_of_any_size_leaves_the_newest(tmp_path: Path) -> None:
+    store = DeviceStore(tmp_path / "store.sqlite", limits=Limits(max_bytes=1 << 20))
+    store.record(Event(f"{number}", NOW_S, fields={"text": ("x" * 90,)}) for number in range(20_000))
+    found = [int(event.item) for event in store.events()]
+    assert found == list(range(found[0], 20_000))
+    assert bytes_of(tmp_path) < 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"max_bytes": 1_000}, "max_bytes of at least 1048576, got 1000"),
+        ({"max_events": -1}, "0 or more"),
+        ({"max_age_s": math.nan}, "0 or more"),
+    ],
+)
+def test_limits_out_of_range_are_refused(limits: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Limits(**limits)
 
 
 # ------------------------------------------------------------------------------------------------------------ rollback
@@ -160,6 +443,20 @@ BAD: dict[str, Callable[[DeviceStore], object]] = {
     "a label above 1": lambda store: store.record_outcome(1, "a", 1.01),
     "a label that is none": lambda store: store.record_outcome(1, "a", float("nan")),
     "features of another length": lambda store: store.record_impression(["a"], FEATURES, at_s=0.0, bundle="x"),
+    "scores of another length": lambda store: store.record_impression(
+        ["a", "b"], FEATURES, at_s=0.0, bundle="x", scores=[1.0]
+    ),
+    "a propensity of nothing": lambda store: store.record_impression(
+        ["a", "b"], FEATURES, at_s=0.0, bundle="x", propensities=[1.0, 0.0]
+    ),
+    "a slate at no time": lambda store: store.record_impression(["a", "b"], FEATURES, at_s=math.nan, bundle="x"),
+    "an action that is none": lambda store: store.record([Event("a", 0.0, action="x")]),  # type: ignore[arg-type]
+    "an embedding that is not finite": lambda store: store.record([Event("a", 0.0, embeddings={"e": (math.inf,)})]),
+    "an event past the size": lambda store: store.record([Event("x" * (2 << 20), 0.0)]),
+    "parameters past the size": lambda store: store.keep_personal("x", {"w": np.ones(1 << 20, np.float32)}),
+    "training past the size": lambda store: store.keep_progress("x", bytes(1 << 20)),
+    "a kind that is no name": lambda store: store.record_outcome(1, "a", 1.0, kind="Clicked!"),
+    "a dwell time below 0": lambda store: store.record_outcome(1, "a", -1.0, kind="dwell"),
     "features of no slate": lambda store: store.record_impression(["a"], FEATURES[0], at_s=0.0, bundle="x"),
 }
 
@@ -177,13 +474,11 @@ def test_bad_input_is_refused_and_nothing_of_it_kept(call: Callable[[DeviceStore
 def test_a_write_that_fails_half_way_keeps_nothing_of_the_call(tmp_path: Path) -> None:
     store = DeviceStore(tmp_path / "store.sqlite")
     store.record([Event("kept", 0.0)])
-    # As on a full disk: room for a page or two, not for all of it.
-    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
-    store._db.execute(f"PRAGMA max_page_count={pages + 1}")
+    full(store)
     with pytest.raises(StoreError, match=r"not written .*nothing of this call was kept"):
-        store.record(Event(f"lost-{number}" * 50, 0.0) for number in range(1000))
+        store.record(large_events())
     assert [event.item for event in store.events()] == ["kept"]
-    store._db.execute("PRAGMA max_page_count=100000")
+    store._file.connection().execute("PRAGMA max_page_count=100000")
     store.record([Event("later", 0.0)])
     assert [event.item for event in store.events()] == ["kept", "later"]
 
@@ -204,7 +499,7 @@ def test_an_iterable_that_fails_leaves_the_store_usable() -> None:
 
 def test_a_file_that_another_writer_holds_is_a_store_error(tmp_path: Path) -> None:
     store = DeviceStore(tmp_path / "store.sqlite")
-    store._db.execute("PRAGMA busy_timeout=0")
+    store._file.connection().execute("PRAGMA busy_timeout=0")
     other = sqlite3.connect(tmp_path / "store.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreError, match=r"store.sqlite: not written \(database is locked\)"):
@@ -213,189 +508,3 @@ def test_a_file_that_another_writer_holds_is_a_store_error(tmp_path: Path) -> No
     other.close()
     store.record([Event("a", 0.0)])
     assert len(store.events()) == 1
-
-
-# ------------------------------------------------------------------------------------------------------------- wiping
-
-
-def test_wiping_leaves_no_byte_of_it_in_the_files(tmp_path: Path) -> None:
-    store = filled(tmp_path / "store.sqlite")
-    # Rows that had gone before the wipe lie in free pages, unless this SQLite was built to overwrite them at once.
-    store._db.execute("PRAGMA secure_delete=OFF")
-    store.record(Event(f"SECRET-{number}", 0.0) for number in range(MAX_EVENTS))
-    store.record(Event("x", 0.0) for _ in range(MAX_EVENTS))
-    secrets = (b"SECRET", FEATURES[1].tobytes(), np.full(8, 1234.5, "<f4").tobytes())
-    assert all(secret in bytes_in(tmp_path) for secret in secrets)
-    store.wipe()
-    assert not any(secret in bytes_in(tmp_path) for secret in secrets)
-    assert (store.events(), store.impressions(), store.personal("SECRET-DIGEST")) == ([], [], None)
-    store.record([Event("new", 0.0)])
-    store.close()
-    assert b"SECRET" not in bytes_in(tmp_path)
-    assert [event.item for event in DeviceStore(tmp_path / "store.sqlite").events()] == ["new"]
-
-
-def test_wiping_while_another_process_reads_says_that_bytes_are_left(tmp_path: Path) -> None:
-    store = filled(tmp_path / "store.sqlite")
-    store._db.execute("PRAGMA busy_timeout=10")
-    other = sqlite3.connect(tmp_path / "store.sqlite", isolation_level=None)
-    other.execute("BEGIN")
-    other.execute("SELECT * FROM events").fetchall()
-    with pytest.raises(StoreError, match="another process is reading the file; wipe again"):
-        store.wipe()
-    assert store.events() == []
-    other.execute("COMMIT")
-    other.close()
-    store.wipe()
-    assert b"SECRET" not in bytes_in(tmp_path)
-
-
-def test_a_store_in_memory_can_be_wiped() -> None:
-    store = DeviceStore()
-    store.record([Event("a", 0.0)])
-    store.wipe()
-    assert store.events() == []
-
-
-# ------------------------------------------------------------------------------------------------------------ refusals
-
-
-def newer(path: Path) -> None:
-    DeviceStore(path).close()
-    with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version=2")
-    db.close()
-
-
-def foreign(path: Path) -> None:
-    with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE photos (name TEXT)")
-    db.close()
-
-
-def foreign_of_our_version(path: Path) -> None:
-    foreign(path)
-    with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version=1")
-    db.close()
-
-
-def text(path: Path) -> None:
-    path.write_text("This is no database, however one looks at it. " * 100)
-
-
-def beginning_destroyed(path: Path) -> None:
-    filled(path).close()
-    content = bytearray(path.read_bytes())
-    content[:64] = bytes(64)
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize(
-    ("plant", "message"),
-    [
-        (newer, r"written by a newer PocketRank \(store version 2\); update the SDK"),
-        (foreign, "a database of another application"),
-        (foreign_of_our_version, "a database of another application"),
-        (text, "can't be used as a device store"),
-        (beginning_destroyed, "can't be used as a device store"),
-        (Path.mkdir, "can't be used as a device store"),
-    ],
-)
-def test_a_file_that_is_no_store_is_refused_and_left_alone(
-    plant: Callable[[Path], object], message: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "store.sqlite"
-    plant(path)
-    before = path.read_bytes() if path.is_file() else None
-    with pytest.raises(StoreError, match=message):
-        DeviceStore(path)
-    assert (path.read_bytes() if path.is_file() else None) == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_folder_that_cant_be_made_is_a_store_error(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="can't be used as a device store"):
-        DeviceStore(tmp_path / "file" / "store.sqlite")
-
-
-def test_damage_inside_the_file_is_a_store_error_wherever_it_lies(tmp_path: Path) -> None:
-    path = tmp_path / "store.sqlite"
-    store = filled(path)
-    store.record(Event(f"item-{number}", 0.0, fields={"field": ("x" * 50,)}) for number in range(500))
-    store.close()
-    sound = path.read_bytes()
-    failures = 0
-    for start in range(100, len(sound), 1024):
-        path.write_bytes(sound[:start] + bytes([0xFF]) * 64 + sound[start + 64 :])
-        try:
-            damaged = DeviceStore(path)
-            damaged.events(), damaged.impressions(), damaged.personal("SECRET-DIGEST")
-            damaged.close()
-        except StoreError:
-            failures += 1
-        for beside in ("-wal", "-shm"):
-            path.with_name(path.name + beside).unlink(missing_ok=True)
-    assert failures > 10
-
-
-CALLS: list[Callable[[DeviceStore], object]] = [
-    lambda store: store.record([Event("a", 0.0)]),
-    lambda store: store.events(),
-    lambda store: store.impressions(),
-    lambda store: store.personal("x"),
-    lambda store: store.keep_personal("x", None),
-    lambda store: store.wipe(),
-]
-
-
-@pytest.mark.parametrize("call", CALLS)
-def test_a_closed_store_is_a_store_error(call: Callable[[DeviceStore], object], tmp_path: Path) -> None:
-    store = DeviceStore(tmp_path / "store.sqlite")
-    store.close()
-    with pytest.raises(StoreError, match="closed"):
-        call(store)
-
-
-# ------------------------------------------------------------------------------------------------------------- threads
-
-
-def run_all(works: list[Callable[[], object]]) -> list[BaseException]:
-    errors: list[BaseException] = []
-
-    def guarded(work: Callable[[], object]) -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001  (told to the test)
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return errors
-
-
-def test_threads_that_share_a_store_lose_nothing(tmp_path: Path) -> None:
-    store = DeviceStore(tmp_path / "store.sqlite")
-
-    def work(name: str) -> None:
-        for number in range(30):
-            store.record([Event(f"{name}-{number}", 0.0)])
-            store.record_outcome(shown(store), "a", 1.0)
-            store.events(), store.impressions()
-
-    assert run_all([lambda name=name: work(name) for name in "abcd"]) == []  # type: ignore[misc]
-    items = [event.item for event in store.events()]
-    assert len(items) == 120
-    for name in "abcd":
-        assert [item for item in items if item.startswith(name)] == [f"{name}-{number}" for number in range(30)]
-    assert all(found.labels[0] == 1.0 for found in store.impressions())
-
-
-def test_a_file_that_several_open_at_once_is_made_once(tmp_path: Path) -> None:
-    path = tmp_path / "store.sqlite"
-    assert run_all([lambda: DeviceStore(path).record([Event("a", 0.0)])] * 8) == []
-    assert len(DeviceStore(path).events()) == 8

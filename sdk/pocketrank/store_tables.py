@@ -1,0 +1,380 @@
+"""Tables of the device store: what is in them, how older ones become these, and what leaves when they are full.
+
+Only row ids, day numbers, whether an event was an engagement, and which impression an outcome is of stand in columns of
+their own. All else is one sealed ``content``; its place (table and these columns) is authenticated with it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Final
+
+import numpy as np
+
+from pocketrank.encryption import SALT_BYTES, Cipher, Clear, Sealed
+from pocketrank.errors import StoreError
+from pocketrank.store_records import (
+    CLICK,
+    Event,
+    Limits,
+    decoding,
+    encode_event,
+    encode_impression,
+    encode_outcome,
+)
+
+SCHEMA_VERSION: Final = 2
+APPLICATION: Final = 0x506F5261
+"""Marks the file as ours (SQLite's application_id)."""
+KEPT_BUNDLES: Final = 2
+"""Personal parameters and training are kept for the newest bundles: the one in use, and the one to go back to."""
+
+DAY_S: Final = 86_400.0
+_FAR_DAY: Final = 1e9
+_CHECK: Final = b"pocketrank"
+
+_TABLES: Final = (
+    "CREATE TABLE events (id INTEGER PRIMARY KEY, day INTEGER NOT NULL, shown INTEGER NOT NULL, content BLOB NOT NULL)",
+    # AUTOINCREMENT: an outcome that comes late must not meet another slate of the same number.
+    "CREATE TABLE impressions (id INTEGER PRIMARY KEY AUTOINCREMENT, day INTEGER NOT NULL, content BLOB NOT NULL)",
+    """CREATE TABLE outcomes (impression INTEGER NOT NULL REFERENCES impressions(id) ON DELETE CASCADE,
+    tag BLOB NOT NULL, content BLOB NOT NULL, PRIMARY KEY (impression, tag)) WITHOUT ROWID""",
+    "CREATE TABLE personal (id INTEGER PRIMARY KEY, bundle BLOB NOT NULL UNIQUE, content BLOB, before BLOB)",
+    "CREATE TABLE progress (id INTEGER PRIMARY KEY, bundle BLOB NOT NULL UNIQUE, content BLOB NOT NULL)",
+    "CREATE TABLE secrets (name TEXT PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWID",
+)
+_PERSONAL_TABLES: Final = ("events", "impressions", "outcomes", "personal", "progress")
+
+EVENTS: Final = """
+SELECT * FROM (SELECT id, day, shown, content FROM events WHERE shown = 0 AND day >= :horizon
+               ORDER BY id DESC LIMIT :max_events)
+UNION ALL
+SELECT * FROM (SELECT id, day, shown, content FROM events WHERE shown = 1 AND day >= :horizon
+               ORDER BY id DESC LIMIT :max_shown)
+ORDER BY id"""
+"""Events within the limits, oldest first; ``bounds`` gives what the names stand for."""
+IMPRESSIONS: Final = """
+SELECT * FROM (SELECT id, day, content FROM impressions WHERE day >= :horizon ORDER BY id DESC LIMIT :max_impressions)
+ORDER BY id"""
+"""Impressions within the limits, oldest first."""
+
+_TRIM: Final = (
+    "DELETE FROM events WHERE day < :horizon",
+    "DELETE FROM impressions WHERE day < :horizon",
+    """DELETE FROM events WHERE shown = 0 AND id <=
+    (SELECT id FROM events WHERE shown = 0 ORDER BY id DESC LIMIT 1 OFFSET :max_events)""",
+    """DELETE FROM events WHERE shown = 1 AND id <=
+    (SELECT id FROM events WHERE shown = 1 ORDER BY id DESC LIMIT 1 OFFSET :max_shown)""",
+    "DELETE FROM impressions WHERE id <= (SELECT id FROM impressions ORDER BY id DESC LIMIT 1 OFFSET :max_impressions)",
+)
+_OLDEST: Final = (
+    """DELETE FROM impressions WHERE id IN
+    (SELECT id FROM impressions ORDER BY id LIMIT (SELECT (count(*) + 7) / 8 FROM impressions))""",
+    "DELETE FROM events WHERE id IN (SELECT id FROM events ORDER BY id LIMIT (SELECT (count(*) + 7) / 8 FROM events))",
+)
+
+
+# ------------------------------------------------------------------------------------------------------------- opening
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    """All that is done inside, or nothing."""
+    db.execute(begin)
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        roll_back(db)
+        raise
+
+
+def roll_back(db: sqlite3.Connection) -> None:
+    """Undo the transaction under way; on a full disk SQLite may have done so."""
+    if db.in_transaction:
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+
+
+def version(db: sqlite3.Connection, path: str) -> int:
+    """Version of the tables, 0 in an empty file.
+
+    Raises:
+        StoreError: The file is another application's, or of a newer version.
+    """
+    # In this order: whoever makes the tables at this moment marks the file in the same transaction.
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    (owner,) = db.execute("PRAGMA application_id").fetchone()
+    (found,) = db.execute("PRAGMA user_version").fetchone()
+    if tables and owner != APPLICATION:
+        raise StoreError(f"{path}: a database of another application; choose another path")
+    if found > SCHEMA_VERSION:
+        raise StoreError(f"{path}: written by a newer PocketRank (store version {found}); update the SDK")
+    return int(found)
+
+
+def prepare(db: sqlite3.Connection, path: str, key: bytes | None) -> Cipher:
+    """Make the tables or bring them up to date, and give the cipher that their contents are kept with.
+
+    Raises:
+        StoreError: The file is not ours, newer, or not to be opened with ``key``; nothing is changed.
+        ExtraMissingError: There is a key, and cryptography is missing.
+    """
+    if version(db, path) < SCHEMA_VERSION:
+        with transaction(db):
+            _update(db, path, key)
+    return _cipher(db, path, key)
+
+
+def _update(db: sqlite3.Connection, path: str, key: bytes | None) -> None:
+    found = version(db, path)  # once more: another process may have been faster
+    if found == 0:
+        create(db)
+        if key is not None:
+            salt = os.urandom(SALT_BYTES)
+            secrets = {"salt": salt, "check": Sealed(key, salt).seal(_CHECK, "check")}
+            db.executemany("INSERT INTO secrets VALUES (?, ?)", secrets.items())
+    elif key is not None and found < SCHEMA_VERSION:
+        raise _not_encrypted(path)
+    else:
+        migrate(db, found)
+
+
+def create(db: sqlite3.Connection) -> None:
+    """Make the tables in an empty file, within the caller's transaction."""
+    for statement in _TABLES:
+        db.execute(statement)
+    db.execute(f"PRAGMA application_id={APPLICATION}")
+    db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+
+def migrate(db: sqlite3.Connection, found: int) -> None:
+    """Bring tables of version ``found`` up to date, step by step, within the caller's transaction."""
+    for step in range(found, SCHEMA_VERSION):
+        _MIGRATIONS[step](db)
+        db.execute(f"PRAGMA user_version={step + 1}")
+
+
+def _to_version_2(db: sqlite3.Connection) -> None:
+    """Version 1 had a column for each value, clicks alone for outcomes, and no encryption."""
+    for table in ("events", "impressions", "outcomes", "personal"):
+        db.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
+    for statement in _TABLES:
+        db.execute(statement)
+    tag = Clear().tag
+    with decoding():
+        events = db.execute("SELECT id, at_s, item, value, fields FROM old_events ORDER BY id")
+        db.executemany(
+            "INSERT INTO events VALUES (?, ?, 0, ?)",
+            (
+                (number, day(at_s), encode_event(Event(item, at_s, value, json.loads(fields))))
+                for number, at_s, item, value, fields in events
+            ),
+        )
+        impressions = db.execute("SELECT id, at_s, bundle, items, features, width FROM old_impressions ORDER BY id")
+        db.executemany(
+            "INSERT INTO impressions VALUES (?, ?, ?)",
+            ((number, day(at_s), _old_impression(at_s, *columns)) for number, at_s, *columns in impressions),
+        )
+        outcomes = db.execute("SELECT impression, item, label FROM old_outcomes")
+        db.executemany(
+            "INSERT INTO outcomes VALUES (?, ?, ?)",
+            (
+                (impression, tag(outcome_name(impression, CLICK, item)), encode_outcome(item, CLICK, label))
+                for impression, item, label in outcomes
+            ),
+        )
+        personal = db.execute("SELECT bundle, params FROM old_personal ORDER BY rowid")
+        db.executemany(
+            "INSERT INTO personal (bundle, content) VALUES (?, ?)",
+            ((tag(bundle), params) for bundle, params in personal),
+        )
+    # Numbers of slates that are long gone stay used up.
+    db.execute("DELETE FROM sqlite_sequence WHERE name = 'impressions'")
+    db.execute("UPDATE sqlite_sequence SET name = 'impressions' WHERE name = 'old_impressions'")
+    for table in ("outcomes", "events", "impressions", "personal"):
+        db.execute(f"DROP TABLE old_{table}")
+
+
+def _old_impression(at_s: float, bundle: str, items: str, features: bytes, width: int) -> bytes:
+    names = json.loads(items)
+    array = np.frombuffer(features, "<f4").reshape(len(names), width)
+    return encode_impression(names, array, at_s=at_s, bundle=bundle)
+
+
+_MIGRATIONS: Final[Mapping[int, Callable[[sqlite3.Connection], None]]] = {1: _to_version_2}
+
+
+def _cipher(db: sqlite3.Connection, path: str, key: bytes | None) -> Cipher:
+    secrets = dict(db.execute("SELECT name, content FROM secrets"))
+    if not secrets:
+        if key is not None:
+            raise _not_encrypted(path)
+        return Clear()
+    if key is None:
+        raise StoreError(f"{path}: encrypted; open it with its key")
+    with decoding():
+        cipher = Sealed(key, secrets.get("salt", b""))
+    try:
+        cipher.unseal(secrets.get("check", b""), "check")
+    except ValueError as error:
+        raise StoreError(f"{path}: encrypted with another key; open it with its own (nothing was changed)") from error
+    return cipher
+
+
+def _not_encrypted(path: str) -> StoreError:
+    return StoreError(f"{path}: not encrypted; open it without a key, or choose another path for an encrypted store")
+
+
+# -------------------------------------------------------------------------------------------------------------- places
+
+
+def day(at_s: float) -> int:
+    """Number of the day since 1970 (UTC), as it stands beside a row."""
+    return int(max(-_FAR_DAY, min(_FAR_DAY, at_s // DAY_S)))
+
+
+def event_place(number: int, on_day: int, shown: int) -> str:
+    """What an event's content is bound to."""
+    return f"event {number} {on_day} {shown}"
+
+
+def impression_place(number: int, on_day: int) -> str:
+    """What an impression's content is bound to."""
+    return f"impression {number} {on_day}"
+
+
+def outcome_name(impression: int, kind: str, item: str) -> str:
+    """What an outcome is looked up by; the last word on it counts."""
+    return f"{impression} {kind} {item}"
+
+
+def outcome_place(impression: int, tag: bytes) -> str:
+    """What an outcome's content is bound to."""
+    return f"outcome {impression} {tag.hex()}"
+
+
+def bundle_place(column: str, tag: bytes) -> str:
+    """What a bundle's parameters or training are bound to."""
+    return f"{column} {tag.hex()}"
+
+
+def next_event(db: sqlite3.Connection) -> int:
+    """Number of the event to come."""
+    return _after(db, "SELECT max(id) FROM events")
+
+
+def next_impression(db: sqlite3.Connection) -> int:
+    """Number of the impression to come; none is given twice."""
+    return _after(db, "SELECT max(seq) FROM sqlite_sequence WHERE name = 'impressions'")
+
+
+def _after(db: sqlite3.Connection, statement: str) -> int:
+    (last,) = db.execute(statement).fetchone()
+    with decoding():
+        return int(last or 0) + 1
+
+
+# ------------------------------------------------------------------------------------------------------------- bundles
+
+
+def bundle_content(db: sqlite3.Connection, table: str, cipher: Cipher, bundle: str, column: str) -> bytes | None:
+    """What ``table`` keeps for a bundle in ``column``.
+
+    Raises:
+        DamagedError: It was changed.
+    """
+    tag = cipher.tag(bundle)
+    found = db.execute(f"SELECT {column} FROM {table} WHERE bundle = ?", (tag,)).fetchone()  # noqa: S608  (our names)
+    if found is None or found[0] is None:
+        return None
+    with decoding():
+        return cipher.unseal(found[0], bundle_place(f"{table} {column}", tag))
+
+
+def replace_bundle(
+    db: sqlite3.Connection, table: str, cipher: Cipher, bundle: str, contents: Mapping[str, bytes | None]
+) -> None:
+    """Keep ``contents`` by column for a bundle, nothing where all are None; only the newest bundles stay."""
+    tag = cipher.tag(bundle)
+    db.execute(f"DELETE FROM {table} WHERE bundle = ?", (tag,))  # noqa: S608
+    if all(content is None for content in contents.values()):
+        return
+    sealed = [
+        None if content is None else cipher.seal(content, bundle_place(f"{table} {column}", tag))
+        for column, content in contents.items()
+    ]
+    places = ", ".join("?" * len(sealed))
+    columns = ", ".join(contents)
+    db.execute(f"INSERT INTO {table} (bundle, {columns}) VALUES (?, {places})", (tag, *sealed))  # noqa: S608
+    newest = f"SELECT id FROM {table} ORDER BY id DESC LIMIT {KEPT_BUNDLES}"  # noqa: S608
+    db.execute(f"DELETE FROM {table} WHERE id NOT IN ({newest})")  # noqa: S608
+
+
+# -------------------------------------------------------------------------------------------------------------- bounds
+
+
+def bounds(db: sqlite3.Connection, limits: Limits, now_s: float) -> dict[str, int]:
+    """What the names in this module's statements stand for.
+
+    Age is counted from the newest row, so that a replayed log keeps all of its span, but never from a day that has
+    not come: one event that is dated wrongly takes nothing with it.
+    """
+    days = [
+        found
+        for table in ("events", "impressions")
+        for (found,) in db.execute(f"SELECT day FROM {table} ORDER BY id DESC LIMIT 1")  # noqa: S608  (our names)
+    ]
+    with decoding():
+        newest = min(max(days, default=0), day(now_s))
+    return {
+        "horizon": int(max(-_FAR_DAY, newest - math.ceil(min(limits.max_age_s / DAY_S, 2 * _FAR_DAY)))),
+        "max_events": limits.max_events,
+        "max_shown": limits.max_shown,
+        "max_impressions": limits.max_impressions,
+    }
+
+
+def trim(db: sqlite3.Connection, values: Mapping[str, int]) -> None:
+    """Delete what is past the limits of age and rows; ``values`` from ``bounds``."""
+    for statement in _TRIM:
+        db.execute(statement, values)
+
+
+def make_room(db: sqlite3.Connection, most_bytes: int) -> None:
+    """Delete the oldest eighths of impressions and events until the tables take at most ``most_bytes``."""
+    while used_bytes(db) > most_bytes:
+        if not sum(db.execute(statement).rowcount for statement in _OLDEST):
+            return
+
+
+def used_bytes(db: sqlite3.Connection) -> int:
+    """Bytes of the pages that hold something."""
+    return (_pragma(db, "page_count") - _pragma(db, "freelist_count")) * _pragma(db, "page_size")
+
+
+def file_bytes(db: sqlite3.Connection) -> int:
+    """Bytes of all pages, the free ones too."""
+    return _pragma(db, "page_count") * _pragma(db, "page_size")
+
+
+def limit_file(db: sqlite3.Connection, most_bytes: int) -> None:
+    """Have SQLite refuse to grow the file past ``most_bytes``."""
+    db.execute(f"PRAGMA max_page_count={most_bytes // _pragma(db, 'page_size')}")
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    (value,) = db.execute(f"PRAGMA {name}").fetchone()
+    return int(value)
+
+
+def empty(db: sqlite3.Connection) -> None:
+    """Delete every row that tells of the person, overwriting it in its page."""
+    db.execute("PRAGMA secure_delete=ON")
+    for table in _PERSONAL_TABLES:
+        db.execute(f"DELETE FROM {table}")  # noqa: S608
