@@ -12,6 +12,7 @@ from pocketrank.bundle import TRAIN_MODEL
 from pocketrank.errors import BundleError, InputError, ModelError
 from pocketrank.learner import BATCH, Example, Learner, Params, examples
 from pocketrank.profile import Array
+from pocketrank.propensity import examination
 from tests import shop
 
 WIDTH = len(shop.SCHEMA.columns)
@@ -46,6 +47,11 @@ def cross_entropy(weights: Array, slate: Example) -> tuple[float, Array]:
     return float(-wanted @ np.log(chances)), gradient
 
 
+def weighted(batch: list[Example], eta: float) -> list[Example]:
+    """The same slates with propensities that fall with the place."""
+    return [Example(slate.features, slate.labels, 0.0, examination(len(slate.labels), eta)) for slate in batch]
+
+
 def flat(params: Params) -> Array:
     return np.concatenate([np.ravel(value) for value in params.values()])
 
@@ -67,6 +73,34 @@ def test_the_loss_and_a_step_of_a_linear_head_are_those_computed_by_hand(seed: i
     stepped = LEARNER.step(params, batch, learning_rate=0.5)
     expected = weights - 0.5 * np.mean([gradient for _, gradient in by_hand], axis=0)
     np.testing.assert_allclose(stepped["head.weight"][:WIDTH], expected, atol=3e-3)
+
+
+@pytest.mark.parametrize("count", [1, 5, 8, 9, 20])
+def test_clicks_weigh_by_the_inverse_of_their_propensity(count: int) -> None:
+    """``sum(c / p * -log softmax) / sum(c / p)`` over all slates, and its gradient, whatever the batches."""
+    batch = slates(13, count, 10)
+    weights = np.random.default_rng(13).normal(0.0, 0.25, WIDTH).astype(np.float32)
+    loss, gradient, total = 0.0, np.zeros(WIDTH), 0.0
+    for slate in batch:
+        worth = slate.labels * np.arange(1.0, 11.0)  # 1 / p, with p = 1 / (1 + position)
+        of_slate, of_weights = cross_entropy(weights, Example(slate.features, worth))
+        loss, gradient, total = loss + worth.sum() * of_slate, gradient + worth.sum() * of_weights, total + worth.sum()
+    params = shop.linear(weights)
+    assert LEARNER.loss(params, weighted(batch, 1.0)) == pytest.approx(loss / total, abs=2e-3)
+    stepped = LEARNER.step(params, weighted(batch, 1.0), learning_rate=0.5)
+    np.testing.assert_allclose(stepped["head.weight"][:WIDTH], weights - 0.5 * gradient / total, atol=3e-3)
+
+
+def test_a_slate_beyond_what_the_model_takes_weighs_by_what_is_left_of_it() -> None:
+    batch = weighted(slates(14, 3, LARGEST), 0.5)
+    one = slates(15, 11)
+    long = Example(np.vstack([slate.features for slate in one]), np.concatenate([slate.labels for slate in one]), 0.0)
+    (long,) = weighted([long], 0.5)
+    assert len(long.labels) > LARGEST
+    assert long.labels[LARGEST:].any()
+    assert long.propensities is not None
+    cut = Example(long.features[:LARGEST], long.labels[:LARGEST], 0.0, long.propensities[:LARGEST])
+    assert LEARNER.loss(SHIPPED, [*batch, long]) == LEARNER.loss(SHIPPED, [*batch, cut])
 
 
 def test_a_step_from_the_shipped_parameters_goes_down_the_numerical_gradient_of_every_one() -> None:
@@ -161,9 +195,16 @@ def test_parameters_that_are_not_finite_never_come_out(rate: float) -> None:
         LEARNER.step(SHIPPED, slates(11, 3), learning_rate=rate, steps=2)
 
 
+def test_propensities_that_dont_fit_are_refused() -> None:
+    (slate,) = slates(16, 1, 5)
+    for chances in (np.ones(4, np.float32), np.full(5, 2.0, np.float32)):
+        with pytest.raises(InputError, match="propensities: expected"):
+            LEARNER.step(SHIPPED, [Example(slate.features, slate.labels, 0.0, chances)], learning_rate=0.1)
+
+
 def test_slates_of_another_schema_are_refused() -> None:
     other = Example(np.zeros((5, WIDTH - 1), np.float32), np.ones(5, np.float32))
-    with pytest.raises(InputError, match=r"features: expected \[5, 12\], got \(5, 11\)"):
+    with pytest.raises(InputError, match=rf"features: expected \[5, {WIDTH}\], got \(5, {WIDTH - 1}\)"):
         LEARNER.step(SHIPPED, [other], learning_rate=0.1)
     with pytest.raises(InputError, match="features: expected"):
         LEARNER.loss(SHIPPED, [other])
@@ -208,3 +249,13 @@ def test_examples_are_the_stores_slates_with_a_good_outcome_and_of_the_right_wid
         if label is not None:
             store.record_outcome(shown, "b", label)
     assert [found.labels.tolist() for found in examples(store, WIDTH)] == [[0.0, 1.0], [0.0, 0.5]]
+
+
+def test_examples_weigh_by_propensity_where_asked_and_by_the_impressions_own_where_it_has_them() -> None:
+    store, features = DeviceStore(), np.ones((3, WIDTH), np.float32)
+    for own in (None, np.array([0.5, 0.25, 0.5], np.float32)):
+        shown = store.record_impression(["a", "b", "c"], features, at_s=1.0, bundle="x", propensities=own)
+        store.record_outcome(shown, "b", 1.0)
+    assert [found.propensities for found in examples(store, WIDTH)] == [None, None]
+    found = [found.propensities for found in examples(store, WIDTH, eta=1.0)]
+    np.testing.assert_allclose(np.array(found), [[1, 1 / 2, 1 / 3], [0.5, 0.25, 0.5]], rtol=1e-6)
