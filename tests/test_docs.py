@@ -19,9 +19,12 @@ import pytest
 
 from pocketrank import bundle as bundles
 from pocketrank import schema
+from pocketrank.cascade import Prune
 from pocketrank.errors import BundleError
 from pocketrank.learner import BATCH
+from pocketrank.policy import Policy
 from pocketrank.runtime import RUNTIMES, Model
+from pocketrank.scorer import variants_of
 from pocketrank_export.student import Student, trainables
 from pocketrank_federated.messages import RoundConfig
 from pocketrank_federated.policy import Refusal
@@ -379,13 +382,15 @@ JSON_TYPES: Mapping[Any, str] = {
     bundles.PrivacyPolicy: "`PrivacyPolicy`",
     bundles.PrivacyStatement: "`PrivacyStatement`",
     bundles.Lineage: "`Lineage`",
+    Policy: "`Policy`",
+    tuple[Prune, ...]: "list of `Prune`",
 }
 KINDS = {kind.kind: kind for kind in typing.get_args(schema.Feature)}
 RECORDS: dict[str, type[Any]] = {
     record.__name__: record
     for record in (
         bundles.Manifest, bundles.Parameter, bundles.FileEntry, bundles.PrivacyPolicy, bundles.PrivacyStatement,
-        bundles.Lineage,
+        bundles.Lineage, Prune,
     )
 } | KINDS  # fmt: skip
 
@@ -475,7 +480,7 @@ def test_the_signatures_of_a_bundle_are_those_on_the_page() -> None:
         pattern, side = row["signature"].strip("`"), row["direction"]
         for size in sizes if "{n}" in pattern else sizes[-1:]:
             tensors = documented.setdefault(pattern.replace("{n}", str(size)), {})
-            values = {"n": size, "d": width, "b": BATCH}
+            values = {"n": size, "d": width, "b": BATCH, "v": variants_of(bundle.manifest.schema)}
             if row["tensor"].startswith("each"):
                 tensors |= {(side, name): shape for name, shape in head.items()}
             else:
@@ -485,11 +490,8 @@ def test_the_signatures_of_a_bundle_are_those_on_the_page() -> None:
     for content in (bundle.files[bundles.RANK_MODEL], bundle.files[bundles.TRAIN_MODEL]):
         model = Model(content)
         for signature in model.signatures:
-            runner: Any = model._interpreter.get_signature_runner(signature)
-            sides = (("in", runner.get_input_details()), ("out", runner.get_output_details()))
-            found[signature] = {
-                (side, name): detail["shape"].tolist() for side, details in sides for name, detail in details.items()
-            }
+            sides = zip(("in", "out"), model.shapes(signature), strict=True)
+            found[signature] = {(side, name): list(shape) for side, shapes in sides for name, shape in shapes.items()}
     assert found == documented
 
 

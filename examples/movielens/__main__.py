@@ -19,8 +19,8 @@ from examples.movielens.report import VARIANTS, write_report
 from examples.movielens.settings import Settings
 from examples.movielens.workspace import Workspace, key_of
 from pocketrank.bundle import Bundle
+from pocketrank.engine import Engine
 from pocketrank.errors import PocketRankError
-from pocketrank.reranker import Engine
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [ROOT / folder for folder in ("sdk", "export", "federated", "server", "examples", "benchmarks")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,12 @@ import numpy.typing as npt
 
 from examples.movielens.catalog import FirstStage
 from examples.movielens.settings import Learning
+from pocketrank.engine import Engine
 from pocketrank.learner import Example, Learner, examples
 from pocketrank.metrics import mrr, ndcg
-from pocketrank.reranker import Engine, Reranker
+from pocketrank.reranker import Reranker
 from pocketrank.slate import Slate
-from pocketrank.store import DeviceStore
+from pocketrank.store import DeviceStore, Limits
 from pocketrank_export.movielens import RELEVANT, User
 from pocketrank_export.replay import Visit, visits
 
@@ -24,6 +26,9 @@ Floats = npt.NDArray[np.float64]
 
 CUTS: Final = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 """When people come back: shares of their history."""
+
+_LIMITS: Final = Limits(max_age_s=math.inf)
+"""People's ratings span years, and all of them count here."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Fleet:
 
     def store(self, user: User) -> DeviceStore:
         """Open the store on the device of ``user``."""
-        return DeviceStore(self._folder / f"{user.id}.sqlite")
+        return DeviceStore(self._folder / f"{user.id}.sqlite", limits=_LIMITS)
 
     def live(self, engine: Engine, progress: Callable[[float], None]) -> None:
         """Let every person live through their history with ``engine`` on their device.
@@ -81,17 +86,18 @@ class Fleet:
         return found
 
     def personalise(self, engine: Engine, learning: Learning | None, progress: Callable[[float], None]) -> int:
-        """Let every device learn for itself; None forgets what was learned. Returns how many devices kept something."""
-        learner = Learner(engine.bundle)
+        """Let every device forget what it learned, and learn for itself; None only forgets.
+
+        Returns how many devices kept something.
+        """
+        learner = Learner(engine.bundle, eta=0.0 if learning is None else learning.eta)
         kept = 0
         for user in progress_over(self.users, progress):
             store = self.store(user)
-            learned = None
+            store.keep_personal(engine.bundle.digest, None)
+            store.keep_progress(engine.bundle.digest, None)
             if learning is not None:
-                shared, slates = engine.bundle.params(), examples(store, learner.width)
-                learned = learner.personal(shared, slates, learning_rate=learning.learning_rate, steps=learning.steps)
-            store.keep_personal(engine.bundle.digest, learned)
-            kept += learned is not None
+                kept += learner.fit(store, budget_s=learning.budget_s, min_slates=learning.min_slates).kept
             store.close()
         return kept
 

@@ -33,9 +33,9 @@ from examples.movielens.pipeline import Improved, Loop, round_plan, with_head
 from examples.movielens.schema import SCHEMA
 from examples.movielens.world import World, test_slates
 from pocketrank.bundle import RANK_MODEL, TRAIN_MODEL, Bundle
+from pocketrank.engine import Engine
 from pocketrank.learner import Params
 from pocketrank.metrics import Interval, bootstrap, mrr
-from pocketrank.reranker import Engine
 from pocketrank.verification import score_slates
 from pocketrank_export.builder import Built
 from pocketrank_export.gates import kendall_tau, same_order, score_on

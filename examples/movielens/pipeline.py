@@ -21,8 +21,8 @@ from examples.movielens.workspace import Workspace
 from examples.movielens.world import World
 from pocketrank.bundle import Bundle, PrivacyPolicy, build
 from pocketrank.durable import write_atomically
+from pocketrank.engine import Engine
 from pocketrank.learner import Params
-from pocketrank.reranker import Engine
 from pocketrank.updater import Updater
 from pocketrank_export.builder import Built, build_bundle
 from pocketrank_export.gates import check_cold_start, prove

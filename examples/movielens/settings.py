@@ -31,10 +31,18 @@ class Rounds:
 
 @dataclass(frozen=True)
 class Learning:
-    """How a device learns for itself."""
+    """How a device learns for itself.
 
-    learning_rate: float = 0.003
-    steps: int = 3
+    Attributes:
+        eta: How fast attention falls with the place in a slate. Not at all: these people were not shown the slates;
+            they rated movies wherever they stand in them.
+        budget_s: What one device may take; none came near it.
+        min_slates: These people come back six times at most, and so have fewer slates than the SDK asks for by itself.
+    """
+
+    eta: float = 0.0
+    budget_s: float = 60.0
+    min_slates: int = 5
 
 
 _TEACHER = Recipe(epochs=12, learning_rate=3e-3, weight_decay=0.05, patience=4)

@@ -16,7 +16,7 @@ from examples.movielens.rounds import federate
 from examples.movielens.schema import SCHEMA
 from examples.movielens.settings import Settings
 from pocketrank.bundle import Bundle
-from pocketrank.reranker import Engine
+from pocketrank.engine import Engine
 from pocketrank.verification import score_slates
 from pocketrank_export.training import ndcg_each
 

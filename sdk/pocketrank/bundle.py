@@ -16,8 +16,6 @@ import json
 import math
 import os
 import re
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,7 +26,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from pocketrank import cascade as cascades
+from pocketrank.cascade import Prune
 from pocketrank.errors import BundleError, InputError
+from pocketrank.policy import Policy
 from pocketrank.schema import Schema
 
 FORMAT: Final = 1
@@ -131,6 +132,10 @@ class Manifest:
     policy: PrivacyPolicy
     privacy: PrivacyStatement = PrivacyStatement()
     lineage: Lineage = Lineage()
+    ranking: Policy = field(default_factory=Policy)
+    """Rules for every slate, under those of the app."""
+    cascade: tuple[Prune, ...] = ()
+    """What chooses the candidates that the model sees."""
     runtimes: Mapping[str, str] = field(default_factory=dict)
     """Runtime name to the version that the bundle was verified on."""
     report: Mapping[str, float] = field(default_factory=dict)
@@ -150,6 +155,10 @@ class Manifest:
         names = [parameter.name for parameter in self.trainable]
         if len({name.replace(".", "_") for name in names}) != len(names):
             raise BundleError(f"manifest trainable: expected different names, '.' and '_' being the same, got {names}")
+        try:
+            cascades.check(self.cascade, self.schema.columns)
+        except InputError as error:
+            raise BundleError(f"manifest {error}") from error
         for record in (self.privacy, self.policy, self.lineage):
             _check_types(record)
         if not all(isinstance(key, str) and isinstance(value, str) for key, value in self.runtimes.items()):
@@ -162,6 +171,7 @@ class Manifest:
     def to_json(self) -> bytes:
         """Canonical bytes: sorted keys, no space, UTF-8, a closing newline."""
         body = {"format": FORMAT, **dataclasses.asdict(self), "schema": self.schema.to_json()}
+        body["ranking"] = self.ranking.to_json()
         text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
         return text.encode() + b"\n"
 
@@ -187,6 +197,8 @@ class Manifest:
                 policy=PrivacyPolicy(**body.pop("policy")),
                 privacy=PrivacyStatement(**body.pop("privacy")),
                 lineage=Lineage(**body.pop("lineage")),
+                ranking=Policy.from_json(body.pop("ranking")),
+                cascade=cascades.from_json(body.pop("cascade")),
                 runtimes=dict(body.pop("runtimes")),
                 report=dict(body.pop("report")),
                 files={name: FileEntry(**entry) for name, entry in body.pop("files").items()},
@@ -250,6 +262,9 @@ class Bundle:
         Raises:
             InputError: ``folder`` exists already.
         """
+        import shutil
+        import tempfile
+
         target = Path(folder)
         if target.exists():
             raise InputError(f"folder: {target} exists; a bundle is never overwritten, choose another")

@@ -3,86 +3,107 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
-from typing import Any, Final
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pocketrank.bundle import VECTORS, Bundle
-from pocketrank.errors import BundleError, InputError, ModelError
-from pocketrank.features import Candidates, Columns, encode, parse
-from pocketrank.profile import History, ItemVectors, Profile, profile
-from pocketrank.scorer import Scorer
-from pocketrank.slate import GIVEN_ORDER, SHARED_PARAMETERS, RankedItem, Slate
-from pocketrank.store import MAX_EVENTS, DeviceStore, Event
+from pocketrank.candidates import Candidates
+from pocketrank.cascade import Cascade
+from pocketrank.engine import Engine
+from pocketrank.errors import InputError, StoreError
+from pocketrank.feedback import Feedback
+from pocketrank.latency import Latencies, Trace
+from pocketrank.person import Person
+from pocketrank.pipeline import Outcome, Pipeline, Request, read_again, score_again
+from pocketrank.policy import Policy
+from pocketrank.scoring import Params
+from pocketrank.slate import RankedItem, Slate
+from pocketrank.stats import Meter, Stats
+from pocketrank.store import DeviceStore, Event
 
-Array = npt.NDArray[np.float32]
-_FEATURES: Final = "features"
-_MODEL: Final = "model"
-
-
-class Engine:
-    """A bundle ready to run, which any number of rerankers share."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        """Build the model and read the item vectors.
-
-        Raises:
-            BundleError: The schema wants item vectors, and the bundle ships none.
-        """
-        self.bundle = bundle
-        self.schema = bundle.manifest.schema
-        self.scorer = Scorer(bundle)
-        self.vectors = item_vectors(bundle)
-
-
-def item_vectors(bundle: Bundle) -> ItemVectors | None:
-    """The item vectors of ``bundle``; None where its schema needs none."""
-    if not bundle.manifest.schema.uses_vectors:
-        return None
-    if VECTORS not in bundle.files:
-        raise BundleError(f"{VECTORS} is missing, and the schema has a similarity feature; export the bundle again")
-    return ItemVectors.of(bundle.files[VECTORS])
+if TYPE_CHECKING:
+    from pocketrank.learner import FitResult
+    from pocketrank.shadow import Shadow
 
 
 class Reranker:
     """Orders candidates with a bundle's model and what the device knows of its person."""
 
-    def __init__(self, engine: Engine, store: DeviceStore) -> None:
-        """Use ``Reranker.load``; this is for those who share an engine between stores."""
+    def __init__(
+        self,
+        engine: Engine,
+        store: DeviceStore,
+        *,
+        previous: Engine | None = None,
+        shadow: Engine | None = None,
+        policy: Policy | None = None,
+        cascade: Cascade | None = None,
+    ) -> None:
+        """Use ``Reranker.load``; this is for those who share engines between stores."""
+        manifest = engine.bundle.manifest
         self._engine = engine
         self._store = store
-        self._lock = threading.Lock()
-        self._recording = threading.Lock()
+        self._policy = manifest.ranking if policy is None else manifest.ranking.followed_by(policy)
+        self._recording = Lock()
         """Held while events are written, so that memory has them in the file's order."""
-        self._history = History.of(store.events(), engine.schema, engine.vectors)
-        self._profile: Profile | None = None
-        self._personal: Mapping[str, Array] | None = store.personal(engine.bundle.digest)
+        events = store.events()
+        person = Person(engine.schema, engine.vectors, events, store.limits)
+
+        def known_to(other: Engine) -> tuple[Engine, Person]:
+            same = other.schema == engine.schema and _vectors(other) == _vectors(engine)
+            return other, person if same else Person(other.schema, other.vectors, events, store.limits)
+
+        before = None if previous is None else known_to(previous)
+        self._aside = None if shadow is None else (_shadow(shadow), *known_to(shadow))
+        self._people = {person, *([before[1]] if before else []), *([self._aside[2]] if self._aside else [])}
+        stages = manifest.cascade if cascade is None else cascade
+        self._pipeline = Pipeline(engine, person, previous=before, cascade=stages)
+        self._personal: Params | None = store.personal(engine.bundle.digest)
+        self._latencies = Latencies()
+        self._meter = Meter()
 
     @classmethod
     def load(
-        cls, bundle: str | os.PathLike[str] | Bundle, *, store: DeviceStore | str | os.PathLike[str] | None = None
+        cls,
+        bundle: str | os.PathLike[str] | Bundle,
+        *,
+        store: DeviceStore | str | os.PathLike[str] | None = None,
+        previous: str | os.PathLike[str] | Bundle | None = None,
+        shadow: str | os.PathLike[str] | Bundle | None = None,
+        policy: Policy | None = None,
+        cascade: Cascade | None = None,
     ) -> Reranker:
         """Open and verify ``bundle`` and get ready to rank.
 
         Args:
             bundle: Folder of a bundle, or an opened one.
             store: Device store or its path; without one, feedback is kept in memory and forgotten at exit.
+            previous: The bundle to rank with where this one can't.
+            shadow: A bundle that ranks the same slates aside; ``stats`` says how far the two agree.
+            policy: Rules of the app, on top of the bundle's own.
+            cascade: Instead of the bundle's own.
 
         Raises:
-            BundleError: The bundle is not what its manifest vouches for.
+            BundleError: A bundle is not what its manifest vouches for.
+            InputError: The cascade does not fit the bundle.
             RuntimeMissingError: No TFLite runtime works here.
-            ModelError: The runtime refuses the model.
+            ModelError: The runtime refuses a model.
             StoreError: The store can't be used.
         """
-        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         if not isinstance(store, DeviceStore):
             store = DeviceStore(":memory:" if store is None else Path(store))
-        return cls(Engine(opened), store)
+        engine, before, aside = (
+            None if other is None else Engine(other if isinstance(other, Bundle) else Bundle.open(other))
+            for other in (bundle, previous, shadow)
+        )
+        assert engine is not None
+        return cls(engine, store, previous=before, shadow=aside, policy=policy, cascade=cascade)
 
     @property
     def bundle(self) -> Bundle:
@@ -94,44 +115,58 @@ class Reranker:
         """The device store behind this reranker."""
         return self._store
 
-    def rank(self, candidates: Candidates, *, context: Mapping[str, Any] | None = None, k: int | None = None) -> Slate:
+    def rank(
+        self,
+        candidates: Candidates,
+        *,
+        context: Mapping[str, Any] | None = None,
+        k: int | None = None,
+        deadline_ms: float | None = None,
+        policy: Policy | None = None,
+    ) -> Slate:
         """Order ``candidates``, best first, and keep the first ``k``.
 
-        More candidates than the bundle's largest slate: the first ones given
-        are ranked, the rest follow in the order given. A model that fails
-        never fails the app: with personal parameters that fail, the bundle's
-        own rank, else the order is the given one; ``fallback`` says why.
+        Nothing but bad input fails the call: a stage that raises, or would not
+        end before the deadline, is left out; the order degrades step by step
+        (the cascade's, the previous bundle's, the one given), and the slate
+        says so. The policy's filters hold on every such path.
 
         Args:
-            candidates: Mappings, one a candidate, or columns of equal length; each with ``id``.
+            candidates: Mappings, one a candidate, or columns of equal length; each with ``id``. At most
+                ``candidates.MAX_CANDIDATES``; those past the bundle's largest slate are chosen by the cascade.
             context: Values of the context features.
             k: How many items to return; all by default.
+            deadline_ms: Stages that would end later, by the time they took on this device so far, are left out.
+            policy: Rules for this call, on top of the bundle's and the app's.
 
         Raises:
-            InputError: The candidates don't fit the schema, or ``k`` is negative.
+            InputError: The candidates don't fit the schema, or ``k`` or ``deadline_ms`` is negative.
         """
+        started = time.perf_counter()
         if k is not None and k < 0:
             raise InputError(f"k: expected 0 or more, got {k}")
-        started = time.perf_counter()
-        engine = self._engine
-        columns = parse(candidates, engine.schema, context)
-        features = encode(columns, engine.schema, self._known(), engine.vectors)
-        order, scores, fallback = self._order(features, self._personal)
-        kept = order[:k]
-        items = tuple(
-            RankedItem(columns.ids[i], None if scores is None or i >= len(scores) else float(scores[i]), position)
-            for position, i in enumerate(kept)
+        if deadline_ms is not None and not deadline_ms >= 0:
+            raise InputError(f"deadline_ms: expected 0 or more, got {deadline_ms}")
+        rules = self._policy if policy is None else self._policy.followed_by(policy)
+        trace = Trace(self._latencies, deadline_ms, started)
+        request = Request(candidates, context, k, rules, time.time())
+        outcome = self._pipeline.run(request, self._personal, trace)
+        ranking, order = outcome.ranking, outcome.order[:k]
+        slate = Slate(
+            items=_items(outcome, order),
+            bundle=ranking.engine.name,
+            stages=tuple(trace.stages),
+            omitted=trace.omitted,
+            fallback=outcome.fallback,
+            given_up=outcome.given_up,
+            filtered=len(outcome.read.ids) - len(ranking.columns.ids),
+            latency_ms=trace.elapsed_ms(),
+            _behind=Feedback(self, ranking, order),
         )
-        shown = _Shown(self, columns, features, kept)
-        manifest = engine.bundle.manifest
-        return Slate(
-            items=items,
-            bundle=f"{manifest.name}@{manifest.version}",
-            stages=(_FEATURES,) if scores is None else (_FEATURES, _MODEL),
-            fallback=fallback,
-            latency_ms=(time.perf_counter() - started) * 1e3,
-            _feedback=shown.feedback,
-        )
+        self._meter.slate(slate, trace.causes, outcome.read)
+        if self._aside is not None and ranking.scores is not None:
+            self._compare(request, outcome)
+        return slate
 
     def observe(self, events: Sequence[Event]) -> None:
         """Keep engagements that did not come from a slate, oldest first.
@@ -140,14 +175,26 @@ class Reranker:
             InputError: An event is not one; none is kept then.
             StoreError: They could not be kept.
         """
-        with self._recording:
-            self._store.record(events)
-            later = History.of(events, self._engine.schema, self._engine.vectors)
-            with self._lock:
-                self._history = self._history.followed_by(later).newest(MAX_EVENTS)
-                self._profile = None
+        self.keep("observed", events, lambda _: None)
 
-    def personalise(self, params: Mapping[str, Array] | None) -> None:
+    def keep(self, kind: str, events: Sequence[Event], also: Callable[[DeviceStore], None]) -> None:
+        """Keep ``events`` and what ``also`` writes, both or neither; ``kind`` is counted. A slate's feedback uses it.
+
+        Raises:
+            InputError: An event is not one.
+            StoreError: They could not be kept.
+        """
+        with self._recording:
+            with self._store.together():
+                also(self._store)
+                if events:
+                    self._store.record(events)
+            if events:
+                for person in self._people:
+                    person.add(events)
+        self._meter.feedback(kind)
+
+    def personalise(self, params: Params | None) -> None:
         """Rank with ``params`` from now on, and after a restart; None goes back to the bundle's own.
 
         Raises:
@@ -162,68 +209,89 @@ class Reranker:
         self._store.keep_personal(self._engine.bundle.digest, params)
         self._personal = params
 
+    def learn(self, *, budget_s: float, progress: Callable[[float], None] | None = None) -> FitResult:
+        """Train personal parameters on the store's own slates, and rank with them where they proved better.
+
+        Args:
+            budget_s: Wall time that it may take, seconds.
+            progress: Told how far it is, 0 to 1.
+
+        Raises:
+            BundleError: The bundle ships no train model.
+            ModelError: The model failed.
+            StoreError: The store can't be used.
+        """
+        from pocketrank.learner import Learner
+
+        found = Learner(self.bundle).fit(self._store, budget_s=budget_s, progress=progress)
+        self._personal = self._store.personal(self._engine.bundle.digest)
+        return found
+
+    def undo_learning(self) -> None:
+        """Rank as before the last result of ``learn`` that was kept.
+
+        Raises:
+            StoreError: The store can't be used.
+        """
+        from pocketrank.learner import Learner
+
+        self._personal = Learner(self.bundle).undo(self._store)
+
     def forget(self) -> None:
         """Wipe the store, and rank from now on as on a new device.
 
         Raises:
             StoreError: As ``DeviceStore.wipe``.
         """
-        with self._lock:
-            self._history = self._history.newest(0)
-            self._profile = None
-        self._personal = None
-        self._store.wipe()
+        with self._recording:
+            for person in self._people:
+                person.forget()
+            self._personal = None
+            self._store.wipe()
 
-    def _known(self) -> Profile:
-        """The profile after all events so far, made anew only where there was one since the last slate."""
-        with self._lock:
-            if self._profile is None:
-                self._profile = profile(self._engine.schema, self._history)
-            return self._profile
-
-    def _order(
-        self, features: Array, personal: Mapping[str, Array] | None
-    ) -> tuple[list[int], Array | None, str | None]:
-        n = len(features)
-        if n == 0:
-            return [], None, None
-        scorer = self._engine.scorer
-        head = features[: scorer.largest]
-        fallback = None
+    def stats(self) -> Stats:
+        """Counts since this reranker was made; nothing in them is of the person."""
         try:
-            try:
-                scores = scorer.scores(head, personal)
-            except ModelError as error:
-                if personal is None:
-                    raise
-                scores, fallback = scorer.scores(head), f"{SHARED_PARAMETERS}: {error}"
-        except ModelError as error:
-            return list(range(n)), None, f"{GIVEN_ORDER}: {error}"
-        order = np.argsort(-scores, kind="stable").tolist()
-        return [*order, *range(len(head), n)], scores, fallback
+            size = self._store.size()
+        except StoreError:
+            size = None
+        agreement = None if self._aside is None else self._aside[0].agreement()
+        return self._meter.read(self._engine.name, size, agreement, set_aside=self._store.set_aside is not None)
+
+    def _compare(self, request: Request, outcome: Outcome) -> None:
+        """Let the shadow rank the same candidates; its order and the model's own are compared, before any policy."""
+        assert self._aside is not None
+        shadow, engine, person = self._aside
+        ids = outcome.ranking.columns.ids
+        try:
+            columns = read_again(engine, request, outcome.ranking)
+        except InputError:
+            shadow.fail()
+            return
+        shadow.offer(
+            [ids[i] for i in outcome.ranking.order],
+            lambda: [ids[i] for i in score_again(engine, person, columns).order],
+        )
 
 
-class _Shown:
-    """A slate's way back to the store; the impression is kept with the first word of its outcome."""
+def _items(outcome: Outcome, order: list[int]) -> tuple[RankedItem, ...]:
+    ranking, reasons = outcome.ranking, outcome.reasons
+    ids = ranking.columns.ids
+    scores: list[float | None] = [None] * len(ids) if ranking.scores is None else ranking.scores.tolist()
+    if ranking.scored is not None and len(ranking.scored) < len(ids):
+        seen = set(ranking.scored)
+        scores = [score if i in seen else None for i, score in enumerate(scores)]
+    why = [reasons.get(i, ()) for i in order] if reasons else repeat(())
+    rows = zip([ids[i] for i in order], [scores[i] for i in order], range(len(order)), why, strict=False)
+    # Past the constructor of a named tuple, which is written in Python: three times as fast.
+    return tuple(map(tuple.__new__, repeat(RankedItem), rows))
 
-    def __init__(self, reranker: Reranker, columns: Columns, features: Array, order: list[int]) -> None:
-        self._reranker = reranker
-        self._columns = columns
-        self._features = features
-        self._order = order
-        self._impression: int | None = None
-        self._lock = threading.Lock()
 
-    def feedback(self, item: str, value: float, label: float, at_s: float) -> None:
-        reranker, ids = self._reranker, self._columns.ids
-        with self._lock:
-            if self._impression is None:
-                self._impression = reranker.store.record_impression(
-                    [ids[i] for i in self._order],
-                    self._features[self._order],
-                    at_s=at_s,
-                    bundle=reranker.bundle.digest,
-                )
-        reranker.store.record_outcome(self._impression, item, label)
-        fields = self._columns.values(ids.index(item), reranker.bundle.manifest.schema)
-        reranker.observe([Event(item, at_s, value, fields)])
+def _shadow(engine: Engine) -> Shadow:
+    from pocketrank.shadow import Shadow
+
+    return Shadow(engine.name)
+
+
+def _vectors(engine: Engine) -> bytes | None:
+    return engine.bundle.files.get(VECTORS)

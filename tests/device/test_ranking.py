@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 
 from pocketrank import Bundle, DeviceStore, Event, Reranker
 from pocketrank.bundle import RANK_MODEL, VECTORS, save_arrays
-from pocketrank.errors import BundleError, InputError, ModelError, StoreError
-from pocketrank.features import encode, parse
+from pocketrank.candidates import parse
+from pocketrank.errors import BundleError, InputError, ModelError
+from pocketrank.features import encode
 from pocketrank.profile import Array, History, profile
 from pocketrank.scorer import Scorer
 from pocketrank.slate import Slate
+from pocketrank.store import Limits
 from tests import shop
 
 ENGINE = Reranker.load(shop.FOLDER)._engine
@@ -290,8 +292,10 @@ def test_feedback_is_kept_as_an_event_and_as_an_outcome() -> None:
     assert shown.bundle == shop.bundle().digest
     bought = shop.item(int(slate.ids[2].removeprefix("item-")))
     kinds = tuple(kind for kind in shop.KINDS if kind in (bought["kind"] or ()))
-    fields = {"kind": kinds, "maker": (bought["maker"],)}
-    assert found.store.events()[0] == Event(slate.ids[2], 1.7e9, 4.5, fields)
+    fields = {"kind": kinds, "maker": (bought["maker"],), "colour": (bought["colour"],)}
+    kept = found.store.events()[0]
+    assert (kept.item, kept.at_s, kept.value, kept.fields) == (slate.ids[2], 1.7e9, 4.5, fields)
+    assert kept.embeddings["taste"] == pytest.approx(bought["taste"])
 
 
 def test_the_impression_keeps_the_features_that_were_ranked() -> None:
@@ -310,20 +314,21 @@ def test_feedback_changes_the_private_features_of_the_next_slate_and_no_public_o
     rows = shop.candidates(range(30))
     before = features_shown(found, rows)
     after = features_shown(found, rows)
-    assert (before[:, PRIVATE] == 0).all()
+    assert (before[:, PRIVATE] == ENGINE.baseline[PRIVATE]).all()
     assert (before[:, ~PRIVATE] == after[:, ~PRIVATE]).all()
     assert (before[:, PRIVATE] != after[:, PRIVATE]).any(axis=0).sum() >= 3
 
 
 def test_what_was_learned_of_the_person_survives_reopening(tmp_path: Path) -> None:
     rows = shop.candidates(range(30))
-    found = Reranker.load(shop.bundle(), store=tmp_path / "store.sqlite")
+    limits = Limits(max_age_s=1e9)
+    found = Reranker.load(shop.bundle(), store=DeviceStore(tmp_path / "store.sqlite", limits=limits))
     found.observe(shop.events(3, 12))
     slate = found.rank(rows, context=CONTEXT)
     slate.clicked(slate.ids[4], at_s=1.75e9)
     expected = found.rank(rows, context=CONTEXT).items
     found.store.close()
-    again = Reranker.load(shop.FOLDER, store=tmp_path / "store.sqlite")
+    again = Reranker.load(shop.FOLDER, store=DeviceStore(tmp_path / "store.sqlite", limits=limits))
     assert again.rank(rows, context=CONTEXT).items == expected
     assert len(again.store.events()) == 13
     assert again.store.impressions()[0].labels[4] == 1.0
@@ -347,7 +352,7 @@ def test_two_people_with_different_histories_get_different_slates() -> None:
         ({"label": float("nan")}, "label 0 to 1"),
         ({"value": float("inf")}, "value within"),
         ({"value": 1e30}, "value within"),
-        ({"at_s": float("nan")}, "finite at_s"),
+        ({"at_s": float("nan")}, "finite Unix time"),
     ],
 )
 def test_impossible_feedback_is_refused_and_nothing_of_it_kept(changes: dict[str, object], message: str) -> None:
@@ -380,10 +385,8 @@ def test_an_impossible_event_is_refused_with_all_that_came_with_it(event: Event)
     assert found.rank(shop.candidates(range(30))).items == expected
 
 
-def test_the_profile_is_bounded_as_the_store_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pocketrank.store.MAX_EVENTS", 40)
-    monkeypatch.setattr("pocketrank.reranker.MAX_EVENTS", 40)
-    store = DeviceStore()
+def test_the_profile_is_bounded_as_the_store_is() -> None:
+    store = DeviceStore(limits=Limits(max_events=40))
     found = reranker(store)
     for event in shop.events(6, 100):
         found.observe([event])
@@ -463,15 +466,21 @@ def test_item_vectors_that_are_not_finite_are_refused() -> None:
         Reranker.load(shop.with_files({VECTORS: save_arrays(arrays)}))
 
 
-def test_a_store_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_store_that_is_corrupt_is_set_aside_and_ranking_goes_on(tmp_path: Path) -> None:
     (tmp_path / "store").write_bytes(b"This is no database, however one looks at it. " * 50)
-    with pytest.raises(StoreError, match="can't be used as a device store"):
-        Reranker.load(shop.bundle(), store=tmp_path / "store")
+    found = Reranker.load(shop.FOLDER, store=tmp_path / "store")
+    slate = found.rank(shop.candidates(range(5)), context=CONTEXT)
+    slate.clicked(slate.ids[0])
+    assert slate.fallback is None
+    assert found.stats().store_set_aside
+    assert found.store.set_aside is not None
+    assert found.store.set_aside.read_bytes().startswith(b"This is no database")
+    assert len(Reranker.load(shop.FOLDER, store=tmp_path / "store").store.events()) == 1
 
 
 def test_a_scorer_refuses_features_of_another_schema() -> None:
     scorer = Scorer(shop.bundle())
-    with pytest.raises(InputError, match=r"expected \[n <= 128, 12\], got \(5, 11\)"):
+    with pytest.raises(InputError, match=rf"expected \[n <= 128, {WIDTH}\], got \(5, 11\)"):
         scorer.scores(np.zeros((5, 11), np.float32))
     with pytest.raises(InputError, match=r"got \(129, 12\)"):
         scorer.scores(np.zeros((129, 12), np.float32))

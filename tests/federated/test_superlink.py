@@ -10,8 +10,8 @@ import pytest
 
 from pocketrank import DeviceStore, Reranker
 from pocketrank.bundle import Bundle, PrivacyPolicy, build, load_arrays
+from pocketrank.engine import Engine
 from pocketrank.learner import Learner, examples
-from pocketrank.reranker import Engine
 from pocketrank_federated.checkpoint import STATE
 from pocketrank_federated.client_app import client_app
 from pocketrank_federated.ledger import FileLedger

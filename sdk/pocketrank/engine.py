@@ -1,0 +1,63 @@
+"""A bundle ready to run, which any number of rerankers share."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from pocketrank import cascade
+from pocketrank.bundle import VECTORS, Bundle
+from pocketrank.errors import BundleError
+from pocketrank.profile import Array, ItemVectors
+from pocketrank.scorer import Scorer
+
+
+class Engine:
+    """The model, the item vectors and the schema of one bundle.
+
+    Attributes:
+        bundle: What was loaded.
+        name: Name and version, as ``movies@3``.
+        schema: Its features.
+        columns: Names of the model's columns.
+        scorer: Its model.
+        vectors: Item vectors; None where the schema needs none.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Build the model and read the item vectors.
+
+        Raises:
+            BundleError: The schema wants item vectors, and the bundle ships none.
+            ModelError: The runtime refuses the model.
+            RuntimeMissingError: No TFLite runtime works here.
+        """
+        self.bundle = bundle
+        self.name = f"{bundle.manifest.name}@{bundle.manifest.version}"
+        self.schema = bundle.manifest.schema
+        self.columns = self.schema.columns
+        self.scorer = Scorer(bundle)
+        self.vectors = item_vectors(bundle)
+
+    @cached_property
+    def baseline(self) -> Array:
+        """The columns ``[d]`` of a candidate that nothing is known of, on a device without events."""
+        from pocketrank.explanation import baseline
+
+        return baseline(self.schema, self.vectors)
+
+    def check(self, stages: cascade.Cascade) -> None:
+        """Hold an app's cascade against the schema.
+
+        Raises:
+            InputError: It weighs a column that the schema lacks, or has too many stages.
+        """
+        cascade.check(stages, self.columns)
+
+
+def item_vectors(bundle: Bundle) -> ItemVectors | None:
+    """The item vectors of ``bundle``; None where its schema needs none."""
+    if not bundle.manifest.schema.uses_vectors:
+        return None
+    if VECTORS not in bundle.files:
+        raise BundleError(f"{VECTORS} is missing, and the schema has a similarity feature; export the bundle again")
+    return ItemVectors.of(bundle.files[VECTORS])

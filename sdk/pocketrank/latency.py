@@ -1,0 +1,110 @@
+"""How long the stages of ``rank`` take on this device, and which of them still fit before a deadline."""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+BUCKETS_MS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+"""Upper bounds of the histogram's buckets; a last one holds what took longer."""
+_KEPT: Final = 64
+_LATE: Final = "deadline"
+
+
+class Histogram:
+    """Counts of durations by ``BUCKETS_MS``."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS_MS) + 1)
+        self.sum_ms = 0.0
+
+    def add(self, duration_ms: float) -> None:
+        """Count one duration."""
+        self.counts[bisect_left(BUCKETS_MS, duration_ms)] += 1
+        self.sum_ms += duration_ms
+
+
+class Latencies:
+    """The newest durations of each stage, on any number of threads."""
+
+    def __init__(self) -> None:
+        self._durations: dict[str, deque[float]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, stage: str, duration_ms: float) -> None:
+        """Remember one duration, in milliseconds."""
+        kept = self._durations.get(stage)
+        if kept is None:
+            with self._lock:
+                kept = self._durations.setdefault(stage, deque(maxlen=_KEPT))
+        kept.append(duration_ms)
+
+    def p95_ms(self, stage: str) -> float:
+        """95th percentile of the newest durations; 0 for a stage that never ran, so that it is tried."""
+        kept = sorted(self._durations.get(stage, deque[float]()).copy())
+        return kept[(len(kept) * 95 - 1) // 100] if kept else 0.0
+
+
+class Trace:
+    """One call of ``rank``: its stages run through here, so that none can fail the call or start too late for it.
+
+    Attributes:
+        stages: Names of the stages that ran, in order.
+        omitted: Stage to why it gave nothing: ``deadline``, or the error.
+        causes: Stage to the kind of that reason alone, which holds nothing personal.
+    """
+
+    def __init__(self, latencies: Latencies, deadline_ms: float | None = None, started: float = 0.0) -> None:
+        """``started`` is the ``time.perf_counter()`` of the call; it matters where there is a deadline."""
+        self.stages: list[str] = []
+        self.omitted: dict[str, str] = {}
+        self.causes: dict[str, str] = {}
+        self._latencies = latencies
+        self._deadline_ms = deadline_ms
+        self._started = started
+
+    def elapsed_ms(self) -> float:
+        """Time since the call began."""
+        return (time.perf_counter() - self._started) * 1e3
+
+    def fits(self, stage: str) -> bool:
+        """Whether ``stage``, as long as it takes in 95 of 100 cases here, ends before the deadline; noted if not."""
+        if self._deadline_ms is None or self.elapsed_ms() + self._latencies.p95_ms(stage) < self._deadline_ms:
+            return True
+        self.omitted[stage] = self.causes[stage] = _LATE
+        return False
+
+    def run(
+        self,
+        stage: str,
+        work: Callable[..., T],
+        *arguments: Any,
+        passing: type[Exception] | tuple[type[Exception], ...] = (),
+    ) -> T | None:
+        """What ``work`` gives; None where it failed, whatever it raised but ``passing``, which is noted."""
+        started = time.perf_counter()
+        try:
+            found = work(*arguments)
+        except passing:
+            raise
+        except Exception as error:  # noqa: BLE001  (a ranking never fails the app: the order degrades, and says so)
+            self.note(stage, error)
+            return None
+        self._latencies.add(stage, (time.perf_counter() - started) * 1e3)
+        self.stages.append(stage)
+        return found
+
+    def note(self, stage: str, error: Exception) -> None:
+        """``stage`` gave nothing."""
+        self.omitted[stage] = f"{type(error).__name__}: {error}"
+        self.causes[stage] = type(error).__name__
+
+    def why(self, *stages: str) -> str:
+        """The reason noted for the first of ``stages`` that gave nothing."""
+        return next((self.omitted[stage] for stage in stages if stage in self.omitted), "")

@@ -1,0 +1,117 @@
+"""A second bundle that scores the same slates aside, and how far its order agrees with the one that was shown."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pocketrank.agreement import kendall_tau, rank_biased_overlap
+from pocketrank.latency import Latencies
+
+Order = Callable[[], Sequence[str]]
+"""Ranks the slate with the shadow bundle: ids, best first."""
+
+_WAITING: Final = 8
+_STAGE: Final = "shadow"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a shadow bundle compares.
+
+    Attributes:
+        bundle: Name and version of the shadow bundle.
+        slates: Slates that both ranked.
+        dropped: Slates that the shadow had no time for.
+        failed: Slates that it could not rank.
+        rank_biased_overlap: Mean over slates, 0 to 1; the top weighs most.
+        kendall_tau: Mean over slates, -1 to 1.
+        p95_ms: 95th percentile of the shadow's newest times.
+    """
+
+    bundle: str
+    slates: int
+    dropped: int
+    failed: int
+    rank_biased_overlap: float
+    kendall_tau: float
+    p95_ms: float
+
+
+class Shadow:
+    """Ranks on a thread of its own; slates that come while it is busy wait, a few of them, and are dropped then."""
+
+    def __init__(self, bundle: str) -> None:
+        """``bundle`` is the name and version for the report."""
+        self._bundle = bundle
+        self._latencies = Latencies()
+        self._lock = threading.Lock()
+        self._slates = self._dropped = self._failed = 0
+        self._overlap = self._tau = 0.0
+        self._waiting: queue.Queue[tuple[Sequence[str], Order]] = queue.Queue(_WAITING)
+        self._worker: threading.Thread | None = None
+        self._process = 0
+
+    def offer(self, shown: Sequence[str], order: Order) -> None:
+        """Compare ``shown``, the ids in the order of the slate, with ``order``, some time later."""
+        self._start()
+        try:
+            self._waiting.put_nowait((shown, order))
+        except queue.Full:
+            with self._lock:
+                self._dropped += 1
+
+    def fail(self) -> None:
+        """Count a slate whose candidates the shadow can't even read."""
+        with self._lock:
+            self._failed += 1
+
+    def drain(self) -> None:
+        """Wait until all that waits was compared."""
+        self._waiting.join()
+
+    def agreement(self) -> Agreement:
+        """What was found so far."""
+        with self._lock:
+            n = max(self._slates, 1)
+            return Agreement(
+                self._bundle,
+                self._slates,
+                self._dropped,
+                self._failed,
+                self._overlap / n,
+                self._tau / n,
+                self._latencies.p95_ms(_STAGE),
+            )
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._process != os.getpid():  # the first slate, or a fork, which leaves threads and their work behind
+                self._process = os.getpid()
+                self._waiting = queue.Queue(_WAITING)
+                self._worker = threading.Thread(target=self._work, args=(self._waiting,), daemon=True, name=_STAGE)
+                self._worker.start()
+
+    def _work(self, waiting: queue.Queue[tuple[Sequence[str], Order]]) -> None:
+        while True:
+            shown, order = waiting.get()
+            try:
+                started = time.perf_counter()
+                found = order()
+                self._latencies.add(_STAGE, (time.perf_counter() - started) * 1e3)
+                overlap = rank_biased_overlap(shown, found)
+                place = {name: at for at, name in enumerate(found)}
+                tau = kendall_tau(list(range(len(shown))), [place[name] for name in shown])
+                with self._lock:
+                    self._slates += 1
+                    self._overlap += overlap
+                    self._tau += tau
+            except Exception:  # noqa: BLE001  (a shadow may fail in any way, and never touches what is shown)
+                self.fail()
+            finally:
+                waiting.task_done()
