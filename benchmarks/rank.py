@@ -1,149 +1,134 @@
 """``rank()`` beside the bare interpreter: what the SDK adds to the model itself.
 
-``python -m benchmarks.rank BUNDLE OUT.json`` in the device's environment; one
-thread, calls of each kind alternate, medians over ``REPEATS``.
+``python -m benchmarks.rank BUNDLE OUT.json`` in a device's environment: one process, one thread, calls of each kind in
+turn. ``python -m benchmarks`` runs it some times over, and puts the times of all processes together.
 """
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from pocketrank.bundle import RANK_MODEL
+from benchmarks import bare
+from benchmarks.app import EVENTS, candidates, history, rows_of
+from pocketrank.bundle import RANK_MODEL, Bundle
 from pocketrank.reranker import Reranker
-from pocketrank.runtime import Model
-from pocketrank.schema import Categories, Number, Schema
+from pocketrank.runtime import RUNTIMES, Model
 from pocketrank.scorer import input_name
-from pocketrank.store import Event
 
-ITEMS: Final = 1_000
-CANDIDATES: Final = 100
-EVENTS: Final = 100
 WARM_UP: Final = 100
-REPEATS: Final = 2_000
+REPEATS: Final = 1_000
 
 
-@dataclass(frozen=True)
-class Latency:
-    """Times of one slate of ``candidates``, microseconds.
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """Of each call, microseconds, in the order of the calls.
 
-    ``invoke`` is the same model called through the runtime's own signature
-    runner with arrays that are ready.
+    Attributes:
+        columns: ``rank()`` of candidates as columns.
+        mappings: ``rank()`` of the same as mappings.
+        runner: The same model through the runtime's own signature runner, with arrays that are ready.
+        invoke: ``Interpreter.invoke`` alone, on the model with one signature; empty where there is no such file.
+        runtime: Name and version.
+        candidates: In the slate.
     """
 
-    columns_p50: float
-    columns_p99: float
-    mappings_p50: float
-    invoke_p50: float
+    columns: tuple[float, ...]
+    mappings: tuple[float, ...]
+    runner: tuple[float, ...]
+    invoke: tuple[float, ...]
     runtime: str
     candidates: int
 
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Times:
+        """Read what ``dataclasses.asdict`` made, or JSON's rendering of it."""
+        times: dict[str, Any] = {name: tuple(body[name]) for name in ("columns", "mappings", "runner", "invoke")}
+        return cls(**times, runtime=body["runtime"], candidates=body["candidates"])
 
-def measure(reranker: Reranker, columns: Mapping[str, Any], *, repeats: int = REPEATS) -> Latency:
-    """Time ``reranker`` on candidates as columns and as mappings, and its model alone on as many rows."""
+
+def measure(reranker: Reranker, columns: Mapping[str, Any], *, repeats: int, alone: bytes | None = None) -> Times:
+    """Time ``reranker`` on candidates as columns and as mappings, and its model without it.
+
+    Args:
+        reranker: With what its device knows.
+        columns: The candidates.
+        repeats: Timed calls of each kind, after ``WARM_UP``.
+        alone: The model with one signature, for ``Interpreter.invoke``.
+    """
     bundle = reranker.bundle
-    n = len(columns["id"])
-    rows = [{name: values[i] for name, values in columns.items()} for i in range(n)]
-    size = next(size for size in bundle.manifest.slate_sizes if size >= n)
+    rows = rows_of(columns)
     model = Model(bundle.files[RANK_MODEL])
-    inputs = {
-        "features": np.zeros((size, len(bundle.manifest.schema.columns)), np.float32),
-        "mask": np.ones(size, np.float32),
-        **{input_name(name): value for name, value in bundle.params().items()},
-    }
+    module = RUNTIMES[model.runtime]
+    signature, shapes = inputs_of(bundle, len(rows))
+    runner, ready = bare.runner(module, bundle.files[RANK_MODEL], signature), bare.ones(shapes)
     calls: dict[str, Callable[[], object]] = {
         "columns": lambda: reranker.rank(columns),
         "mappings": lambda: reranker.rank(rows),
-        "invoke": lambda: model.run(f"rank_{size}", **inputs),
+        "runner": lambda: runner(**ready),
     }
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(WARM_UP + repeats):
+    if alone is not None:
+        calls["invoke"] = bare.invoke(module, alone)
+    times: dict[str, list[float]] = {name: [] for name in ("columns", "mappings", "runner", "invoke")}
+    for turn in range(-WARM_UP, repeats):
         for name, call in calls.items():
             started = time.perf_counter()
             call()
-            times[name].append((time.perf_counter() - started) * 1e6)
-    found = {name: np.array(values[WARM_UP:]) for name, values in times.items()}
-    return Latency(
-        columns_p50=float(np.median(found["columns"])),
-        columns_p99=float(np.quantile(found["columns"], 0.99)),
-        mappings_p50=float(np.median(found["mappings"])),
-        invoke_p50=float(np.median(found["invoke"])),
+            took = time.perf_counter() - started
+            if turn >= 0:
+                times[name].append(took * 1e6)
+    return Times(
+        columns=tuple(times["columns"]),
+        mappings=tuple(times["mappings"]),
+        runner=tuple(times["runner"]),
+        invoke=tuple(times["invoke"]),
         runtime=f"{model.runtime} {model.runtime_version}",
-        candidates=n,
+        candidates=len(rows),
     )
 
 
-def synthetic(schema: Schema, rng: np.random.Generator) -> tuple[dict[str, Any], list[Event]]:
-    """Candidates as columns that fit ``schema``, and a history of engagements with the likes of them."""
-    ids = [str(number) for number in rng.permutation(ITEMS)[:CANDIDATES]]
-    columns: dict[str, Any] = {"id": ids}
-    for feature in schema.features:
-        if isinstance(feature, Number) and feature.source == "candidate":
-            columns[feature.name] = rng.gamma(2.0, size=CANDIDATES)
-        elif isinstance(feature, Categories):
-            columns[feature.name] = [_some(feature, rng) for _ in range(CANDIDATES)]
-    fields = list(schema.categories.values())
-    events = [
-        Event(
-            str(rng.integers(ITEMS)),
-            float(at),
-            float(rng.integers(1, 6)),
-            {f.name: _some(f, rng) for f in fields},
-        )
-        for at in range(EVENTS)
-    ]
-    return columns, events
+def inputs_of(bundle: Bundle, n: int) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """The ranking signature that takes ``n`` candidates, and the shapes of its inputs by name."""
+    manifest = bundle.manifest
+    size = next(size for size in manifest.slate_sizes if size >= n)
+    head = {input_name(parameter.name): parameter.shape for parameter in manifest.trainable}
+    return f"rank_{size}", {"features": (size, len(manifest.schema.columns)), "mask": (size,), **head}
 
 
-def rows(found: Latency) -> list[dict[str, Any]]:
-    """The figures as every benchmark writes them."""
-
-    def row(name: str, unit: str, ours: float, peer: float, peer_name: str, goal: float) -> dict[str, Any]:
-        value = ours / peer if unit == "x" else ours - peer
-        return {
-            "name": name, "value": round(value, 3), "unit": unit, "ours": round(ours, 1), "peer": round(peer, 1),
-            "peer_name": peer_name, "goal": goal,
-        }  # fmt: skip
-
-    bare = f"bare invoke, {found.runtime}"
-    return [
-        row("rank_columns_over_invoke_us", "us", found.columns_p50, found.invoke_p50, bare, 150),
-        row("rank_mappings_over_invoke_us", "us", found.mappings_p50, found.invoke_p50, bare, 450),
-        row("rank_p99_over_p50", "x", found.columns_p99, found.columns_p50, "its own p50", 2),
-    ]
-
-
-def main(bundle: str, out: str) -> None:
-    """Measure ``bundle`` on synthetic candidates, print the figures and write them to ``out``."""
-    reranker = Reranker.load(bundle)
-    columns, events = synthetic(reranker.bundle.manifest.schema, np.random.default_rng(0))
-    reranker.observe(events)
-    found = measure(reranker, columns)
-    print(f"rank() of {found.candidates} candidates, {EVENTS} events on the device, {found.runtime}, one thread:")
-    print(f"  columns  p50 {found.columns_p50:7.1f} us   p99 {found.columns_p99:7.1f} us")
-    print(f"  mappings p50 {found.mappings_p50:7.1f} us")
-    print(f"  bare invoke  {found.invoke_p50:7.1f} us")
+def main() -> None:
+    """Measure a bundle on synthetic candidates, print the medians and write all times."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rank", description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="timed calls of each kind (%(default)s)")
+    parser.add_argument("--alone", type=Path, help="the model with one signature")
+    arguments = parser.parse_args()
+    reranker = Reranker.load(arguments.bundle)
+    schema = reranker.bundle.manifest.schema
+    rng = np.random.default_rng(0)
+    columns = candidates(schema, rng)
+    reranker.observe(history(schema, rng))
+    alone = None if arguments.alone is None else arguments.alone.read_bytes()
+    times = measure(reranker, columns, repeats=arguments.repeats, alone=alone)
     latency = {
-        "rank_p50": found.columns_p50,
-        "invoke_p50": found.invoke_p50,
-        "runtime": found.runtime,
-        "candidates": found.candidates,
+        "rank_p50": float(np.median(times.columns)),
+        "invoke_p50": float(np.median(times.runner)),
+        "runtime": times.runtime,
+        "candidates": times.candidates,
     }
-    Path(out).write_text(json.dumps({"rows": rows(found), "latency_us": latency}, indent=1) + "\n")
-    for line in rows(found):
-        print(f"  {line['name']:<32} {line['value']:8.2f} {line['unit']:<3} goal <= {line['goal']}")
-
-
-def _some(feature: Categories, rng: np.random.Generator) -> tuple[str, ...]:
-    return tuple(rng.choice(feature.vocabulary, size=min(2, len(feature.vocabulary)), replace=False).tolist())
+    arguments.out.write_text(json.dumps({"latency_us": latency, "times": dataclasses.asdict(times)}) + "\n")
+    print(f"rank() of {times.candidates} candidates, {EVENTS} events on the device, {times.runtime}, one thread:")
+    for name in ("columns", "mappings", "runner"):
+        p50, p99 = np.quantile(getattr(times, name), (0.5, 0.99))
+        print(f"  {name:<8} p50 {p50:7.1f} us   p99 {p99:7.1f} us")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -26,6 +26,9 @@ EXTRAS = {
     "tflite": {"tflite-runtime", "numpy"},
     "updates": {"tuf", "cryptography"},
     "text": {"tokenizers"},
+    "diversity": {"pyversity"},
+    "encryption": {"cryptography"},
+    "cli": {"typer", "rich"},
     "participate": {"protobuf", "cryptography"},
     "export": {"torch", "litert-torch", "ai-edge-litert", "ai-edge-quantizer", "onnx", "onnxruntime"},
     "federated": {"flwr", "cryptography", "dp-accounting"},
@@ -128,7 +131,7 @@ def test_the_constraints_pin_whatever_the_extras_name() -> None:
     builder, device = pins("constraints.txt"), pins("constraints-device.txt")
     for extra in set(EXTRAS) - {"tflite"}:
         assert {name_of(requirement) for requirement in extras[extra]} - {"pocketrank"} <= builder.keys(), extra
-    for extra in ("tflite", "updates"):
+    for extra in ("tflite", "updates", "diversity", "encryption"):
         assert {name_of(requirement) for requirement in extras[extra]} <= device.keys(), extra
     assert builder["torch"] == "2.13.0"
     assert builder["recbole"] == "1.2.1"
