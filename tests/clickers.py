@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from pocketrank.features.profile import Array
 from pocketrank.learner import FitResult, Learner
-from pocketrank.profile import Array
 from pocketrank.scorer import Scorer
 from pocketrank.store import DeviceStore
 from tests import shop

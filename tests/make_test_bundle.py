@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from pocketrank.bundle import Bundle, PrivacyPolicy, save_arrays
-from pocketrank.profile import Array, ItemVectors
+from pocketrank.features.profile import Array, ItemVectors
 from pocketrank_export.builder import build_bundle
 from pocketrank_export.replay import Slates, Visit, replay, visits
 from pocketrank_export.student import Student

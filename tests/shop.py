@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from pocketrank.bundle import Bundle, build, save_arrays
-from pocketrank.profile import Array
+from pocketrank.features.profile import Array
 from pocketrank.schema import (
     Affinity,
     Categories,

@@ -12,7 +12,7 @@ import numpy as np
 from examples.movielens.catalog import Catalog, FirstStage
 from examples.movielens.fleet import CUTS, Fleet, progress_over
 from examples.movielens.schema import SCHEMA
-from pocketrank.profile import ItemVectors
+from pocketrank.features.profile import ItemVectors
 from pocketrank_export import movielens
 from pocketrank_export.movielens import RELEVANT, MovieLens, User
 from pocketrank_export.replay import Slates, Visit, replay, visits

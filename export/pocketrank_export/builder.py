@@ -23,7 +23,7 @@ from pocketrank.bundle import (
     save_arrays,
 )
 from pocketrank.errors import GateError, ModelError
-from pocketrank.profile import Array
+from pocketrank.features.profile import Array
 from pocketrank.schema import Schema
 from pocketrank.scorer import Scorer, input_name, variants_of
 from pocketrank.verification import TOLERANCE, score_slates

@@ -13,10 +13,10 @@ from typing import Final
 
 import numpy as np
 
-from pocketrank import agreement
 from pocketrank.bundle import Bundle, build, load_arrays, save_arrays
 from pocketrank.errors import GateError, InputError, ModelError
-from pocketrank.profile import Array
+from pocketrank.features.profile import Array
+from pocketrank.metrics import agreement
 from pocketrank_export.replay import Slates
 from pocketrank_export.training import ndcg_each, ranking
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketrank.candidates import parse
 from pocketrank.errors import InputError
-from pocketrank.features import encode
-from pocketrank.profile import Array, History, ItemVectors, profile
+from pocketrank.features.candidates import parse
+from pocketrank.features.encoding import encode
+from pocketrank.features.profile import Array, History, ItemVectors, profile
 from pocketrank.schema import Schema
 from pocketrank.store import DEFAULT_LIMITS, Event, Limits
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from pocketrank.features.profile import Array
 from pocketrank.metrics import ndcg
-from pocketrank.profile import Array
 from pocketrank_export.losses import distillation, listwise_cross_entropy
 from pocketrank_export.replay import Slates
 

@@ -29,7 +29,7 @@ import numpy.typing as npt
 from pocketrank import cascade as cascades
 from pocketrank.cascade import Prune
 from pocketrank.errors import BundleError, InputError
-from pocketrank.policy import Policy
+from pocketrank.policy.rules import Policy
 from pocketrank.schema import Schema
 
 FORMAT: Final = 1

@@ -7,7 +7,7 @@ from functools import cached_property
 from pocketrank import cascade
 from pocketrank.bundle import VECTORS, Bundle
 from pocketrank.errors import BundleError
-from pocketrank.profile import Array, ItemVectors
+from pocketrank.features.profile import Array, ItemVectors
 from pocketrank.scorer import Scorer
 
 

@@ -17,10 +17,10 @@ from typing import Final
 
 import numpy as np
 
-from pocketrank.candidates import parse
 from pocketrank.errors import InputError
-from pocketrank.features import encode
-from pocketrank.profile import Array, History, ItemVectors, profile
+from pocketrank.features.candidates import parse
+from pocketrank.features.encoding import encode
+from pocketrank.features.profile import Array, History, ItemVectors, profile
 from pocketrank.schema import ID, Clock, Feature, Interaction, Schema
 from pocketrank.scorer import Scorer
 

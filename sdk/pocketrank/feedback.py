@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,7 +15,17 @@ if TYPE_CHECKING:
 
 
 class Keeper(Protocol):
-    """Writes to the store, and then to what memory holds of the person."""
+    """Writes to the store, and then to what memory holds of the person.
+
+    Attributes:
+        generation: How often all was forgotten.
+    """
+
+    generation: int
+
+    @property
+    def store(self) -> DeviceStore:
+        """Where it is kept."""
 
     def keep(self, kind: str, events: Sequence[Event], also: Callable[[DeviceStore], None]) -> None:
         """Keep ``events``, and in the same transaction what ``also`` writes; ``kind`` is counted."""
@@ -28,10 +37,11 @@ class Feedback:
     def __init__(self, keeper: Keeper, ranking: Ranking, order: list[int]) -> None:
         """``order``: indices of the slate's items among the candidates of ``ranking``, best first."""
         self._keeper = keeper
+        self._generation = keeper.generation
         self._ranking = ranking
         self._order = order
         self._impression: int | None = None
-        self._lock = threading.Lock()
+        self._lock = keeper.store.lock
 
     def shown(self, count: int, propensities: Sequence[float] | None, at_s: float) -> None:
         """The first ``count`` items were on the screen."""
@@ -89,7 +99,7 @@ class Feedback:
             nonlocal written
             if written is None:
                 written = self._write_impression(store, at_s, count, propensities)
-            if outcome is not None and written is not None:
+            if outcome is not None and written is not None and self._generation == self._keeper.generation:
                 item, name, value = outcome
                 store.record_outcome(written, item, value, kind=name)
 
@@ -101,9 +111,9 @@ class Feedback:
     def _write_impression(
         self, store: DeviceStore, at_s: float, count: int | None, propensities: Sequence[float] | None
     ) -> int | None:
-        """Nothing to learn from where no features could be computed."""
+        """Nothing where no features could be computed, or where they know of what was forgotten since."""
         ranking, order = self._ranking, self._order[:count]
-        if ranking.features is None:
+        if ranking.features is None or self._generation != self._keeper.generation:
             return None
         ids = ranking.columns.ids
         return store.record_impression(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
+
+from pocketrank.forks import Lock
 
 T = TypeVar("T")
 
@@ -35,7 +36,8 @@ class Latencies:
 
     def __init__(self) -> None:
         self._durations: dict[str, deque[float]] = {}
-        self._lock = threading.Lock()
+        self._left_out: dict[str, int] = {}
+        self._lock = Lock()
 
     def add(self, stage: str, duration_ms: float) -> None:
         """Remember one duration, in milliseconds."""
@@ -44,6 +46,14 @@ class Latencies:
             with self._lock:
                 kept = self._durations.setdefault(stage, deque(maxlen=_KEPT))
         kept.append(duration_ms)
+        self._left_out.pop(stage, None)
+
+    def leave_out(self, stage: str) -> None:
+        """``stage`` did not run: after so many times in a row its durations are too old to go by, and it is tried."""
+        times = self._left_out.get(stage, 0) + 1
+        self._left_out[stage] = times
+        if times > _KEPT:
+            self._durations.pop(stage, None)
 
     def p95_ms(self, stage: str) -> float:
         """95th percentile of the newest durations; 0 for a stage that never ran, so that it is tried."""
@@ -78,6 +88,7 @@ class Trace:
         if self._deadline_ms is None or self.elapsed_ms() + self._latencies.p95_ms(stage) < self._deadline_ms:
             return True
         self.omitted[stage] = self.causes[stage] = _LATE
+        self._latencies.leave_out(stage)
         return False
 
     def run(
@@ -94,6 +105,7 @@ class Trace:
         except passing:
             raise
         except Exception as error:  # noqa: BLE001  (a ranking never fails the app: the order degrades, and says so)
+            self._latencies.add(stage, (time.perf_counter() - started) * 1e3)
             self.note(stage, error)
             return None
         self._latencies.add(stage, (time.perf_counter() - started) * 1e3)
@@ -102,7 +114,10 @@ class Trace:
 
     def note(self, stage: str, error: Exception) -> None:
         """``stage`` gave nothing."""
-        self.omitted[stage] = f"{type(error).__name__}: {error}"
+        try:
+            self.omitted[stage] = f"{type(error).__name__}: {error}"
+        except Exception:  # noqa: BLE001  (an app's own error may not even be printable)
+            self.omitted[stage] = f"{type(error).__name__}: it has no words"
         self.causes[stage] = type(error).__name__
 
     def why(self, *stages: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Sequence
 
-from pocketrank.profile import History, ItemVectors, Profile, profile
+from pocketrank.features.profile import History, ItemVectors, Profile, profile
+from pocketrank.forks import Lock
 from pocketrank.schema import Schema
 from pocketrank.store import DEFAULT_LIMITS, Event, Limits
 
@@ -22,7 +22,7 @@ class Person:
         """Take ``events``, oldest first; no more of them are held than ``limits`` allow."""
         self._schema = schema
         self._vectors = vectors
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._limits = limits
         self._history = History.of(events, schema, vectors, limits)
         self._profile: Profile | None = None

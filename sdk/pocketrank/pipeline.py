@@ -9,22 +9,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from pocketrank.candidates import Candidates, Columns, parse
 from pocketrank.cascade import Cascade, Pruned
 from pocketrank.engine import Engine
 from pocketrank.errors import InputError, ModelError
-from pocketrank.filters import kept
+from pocketrank.features.candidates import Candidates, Columns, parse
+from pocketrank.features.profile import Array
 from pocketrank.latency import Latencies, Trace
 from pocketrank.person import Person
-from pocketrank.policy import VECTORS, Diversity, Policy
-from pocketrank.profile import Array
+from pocketrank.policy.filters import kept
+from pocketrank.policy.rules import VECTORS, Diversity, Policy
 from pocketrank.schema import Schema
 from pocketrank.scoring import Params, Ranking, score
 from pocketrank.slate import GIVEN_ORDER, NOTHING, PREVIOUS_BUNDLE
+
+if TYPE_CHECKING:
+    from pocketrank.policy.arrangement import Arrangement
 
 INPUT: Final = "input"
 FILTERS: Final = "filters"
@@ -169,9 +172,10 @@ def _chooser(rule: Diversity | None, columns: Columns, engine: Engine) -> Callab
     """What a diversity rule of before the model does: the model sees the most diverse of what the cascade left."""
     if rule is None or rule.when != "before":
         return None
-    from pocketrank.arrangement import diversified
 
     def choose(pruned: Pruned) -> Pruned:
+        from pocketrank.policy.arrangement import diversified
+
         order, failure = diversified(
             [*pruned.kept, *pruned.rest], None, columns.raw, rule, _vectors(rule, columns, engine)
         )
@@ -190,8 +194,6 @@ def _arranged(
     given_up: tuple[str, ...] = ()
     if not policy.arranges or not order:
         return order, {}, ()
-    from pocketrank.arrangement import arrange
-
     stage, rule = POLICY, policy.diversity
     if rule is not None and rule.when == "after":
         if trace.fits(DIVERSITY):
@@ -199,12 +201,16 @@ def _arranged(
         else:
             policy, given_up = replace(policy, diversity=None), (f"{rule}: deadline",)
     k = len(order) if request.k is None else request.k
-    scores = None if ranking.scores is None else _everywhere(ranking.scores, order)
-    vectors = None if rule is None else _vectors(rule, ranking.columns, ranking.engine)
-    columns = ranking.columns
-    found = trace.run(
-        stage, lambda: arrange(order, scores, columns.ids, columns.raw, policy, k, vectors=vectors), passing=InputError
-    )
+
+    def work() -> Arrangement:
+        from pocketrank.policy.arrangement import arrange
+
+        columns = ranking.columns
+        scores = None if ranking.scores is None else _everywhere(ranking.scores, order)
+        vectors = None if rule is None else _vectors(rule, columns, ranking.engine)
+        return arrange(order, scores, columns.ids, columns.raw, policy, k, vectors=vectors)
+
+    found = trace.run(stage, work, passing=InputError)
     if found is None:
         return order, {}, (f"all rules but filters: {trace.omitted[stage]}",)
     return found.order, found.reasons, (*given_up, *found.given_up)

@@ -7,21 +7,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pocketrank.bundle import VECTORS, Bundle
-from pocketrank.candidates import Candidates
 from pocketrank.cascade import Cascade
 from pocketrank.engine import Engine
 from pocketrank.errors import InputError, StoreError
+from pocketrank.features.candidates import Candidates
 from pocketrank.feedback import Feedback
 from pocketrank.latency import Latencies, Trace
 from pocketrank.person import Person
 from pocketrank.pipeline import Outcome, Pipeline, Request, read_again, score_again
-from pocketrank.policy import Policy
+from pocketrank.policy.rules import Policy
 from pocketrank.scoring import Params
 from pocketrank.slate import RankedItem, Slate
 from pocketrank.stats import Meter, Stats
@@ -50,8 +49,10 @@ class Reranker:
         self._engine = engine
         self._store = store
         self._policy = manifest.ranking if policy is None else manifest.ranking.followed_by(policy)
-        self._recording = Lock()
-        """Held while events are written, so that memory has them in the file's order."""
+        self.generation = 0
+        """How often ``forget`` was called: feedback on a slate from before keeps nothing that was known then."""
+        self._recording = store.lock
+        """Held while something is written, so that memory ends up with what the file has."""
         events = store.events()
         person = Person(engine.schema, engine.vectors, events, store.limits)
 
@@ -206,14 +207,17 @@ class Reranker:
             if found != expected or not all(np.isfinite(value).all() for value in params.values()):
                 raise InputError(f"params: expected finite {expected}, got {found}")
             params = {name: np.asarray(params[name], np.float32) for name in expected}
-        self._store.keep_personal(self._engine.bundle.digest, params)
-        self._personal = params
+        with self._recording:
+            self._store.keep_personal(self._engine.bundle.digest, params)
+            self._personal = params
 
-    def learn(self, *, budget_s: float, progress: Callable[[float], None] | None = None) -> FitResult:
+    def learn(self, *, budget_s: float, eta: float = 1.0, progress: Callable[[float], None] | None = None) -> FitResult:
         """Train personal parameters on the store's own slates, and rank with them where they proved better.
 
         Args:
             budget_s: Wall time that it may take, seconds.
+            eta: How fast attention falls with the position, where a slate has no propensities of its own; 0 is
+                evenly, 1 as 1 / (1 + position).
             progress: Told how far it is, 0 to 1.
 
         Raises:
@@ -223,8 +227,9 @@ class Reranker:
         """
         from pocketrank.learner import Learner
 
-        found = Learner(self.bundle).fit(self._store, budget_s=budget_s, progress=progress)
-        self._personal = self._store.personal(self._engine.bundle.digest)
+        found = Learner(self.bundle, eta=eta).fit(self._store, budget_s=budget_s, progress=progress)
+        with self._recording:
+            self._personal = self._store.personal(self._engine.bundle.digest)
         return found
 
     def undo_learning(self) -> None:
@@ -235,7 +240,8 @@ class Reranker:
         """
         from pocketrank.learner import Learner
 
-        self._personal = Learner(self.bundle).undo(self._store)
+        with self._recording:
+            self._personal = Learner(self.bundle).undo(self._store)
 
     def forget(self) -> None:
         """Wipe the store, and rank from now on as on a new device.
@@ -247,7 +253,13 @@ class Reranker:
             for person in self._people:
                 person.forget()
             self._personal = None
+            self.generation += 1
             self._store.wipe()
+
+    @property
+    def shadow(self) -> Shadow | None:
+        """What compares the shadow bundle, where there is one; its ``drain`` waits for the slates under way."""
+        return None if self._aside is None else self._aside[0]
 
     def stats(self) -> Stats:
         """Counts since this reranker was made; nothing in them is of the person."""
@@ -255,7 +267,7 @@ class Reranker:
             size = self._store.size()
         except StoreError:
             size = None
-        agreement = None if self._aside is None else self._aside[0].agreement()
+        agreement = None if self.shadow is None else self.shadow.agreement()
         return self._meter.read(self._engine.name, size, agreement, set_aside=self._store.set_aside is not None)
 
     def _compare(self, request: Request, outcome: Outcome) -> None:
@@ -265,13 +277,12 @@ class Reranker:
         ids = outcome.ranking.columns.ids
         try:
             columns = read_again(engine, request, outcome.ranking)
-        except InputError:
+            shadow.offer(
+                [ids[i] for i in outcome.ranking.order],
+                lambda: [ids[i] for i in score_again(engine, person, columns).order],
+            )
+        except Exception:  # noqa: BLE001  (values that don't fit its schema, no thread to be had: the slate stands)
             shadow.fail()
-            return
-        shadow.offer(
-            [ids[i] for i in outcome.ranking.order],
-            lambda: [ids[i] for i in score_again(engine, person, columns).order],
-        )
 
 
 def _items(outcome: Outcome, order: list[int]) -> tuple[RankedItem, ...]:

@@ -10,7 +10,6 @@ few of them; a runtime lets go of the GIL while it computes.
 from __future__ import annotations
 
 import importlib
-import os
 import threading
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketrank.errors import ModelError, RuntimeMissingError
+from pocketrank.forks import Part
 
 RUNTIMES: Final = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 """Distribution to module, in the order of preference."""
@@ -42,7 +42,7 @@ class _Interpreter(Protocol):
     def get_signature_runner(self, signature_key: str) -> _Runner: ...
 
 
-class Model:
+class Model(Part):
     """A model file in a pool of Interpreters; any number of threads may share it, and a forked child may go on with it.
 
     Attributes:
@@ -61,6 +61,7 @@ class Model:
         self.signatures = frozenset(first.get_signature_list())
         self._content = content
         self._pool = _Pool(content, self.runtime, _Runners(first))
+        super().__init__()
 
     @property
     def runtime_version(self) -> str:
@@ -105,13 +106,14 @@ class Model:
         finally:
             pool.give(runners)
 
+    def begin_in_child(self) -> None:
+        """The threads that would give Interpreters back, or leave a lock, are not in this process."""
+        self._pool = _Pool(self._content, self.runtime)
+
     def _take(self, signature: str) -> tuple[_Pool, _Runners]:
         if signature not in self.signatures:
             raise ModelError(f"{self.runtime}: {signature} is none of the model's signatures {sorted(self.signatures)}")
         pool = self._pool
-        if pool.process != os.getpid():
-            # After a fork the threads that would give Interpreters back, or leave a lock, are not in this process.
-            pool = self._pool = _Pool(self._content, self.runtime)
         return pool, pool.take()
 
 
@@ -129,10 +131,9 @@ class _Runners(dict[str, tuple[_Runner, Shapes]]):
 
 
 class _Pool:
-    """Idle Interpreters of one process, the one used last on top; one is built where all are busy, or waited for."""
+    """Idle Interpreters, the one used last on top; one is built where all are busy, or waited for."""
 
     def __init__(self, content: bytes, runtime: str, *idle: _Runners) -> None:
-        self.process = os.getpid()
         self._content = content
         self._runtime = runtime
         self._idle = list(idle)

@@ -3,7 +3,7 @@
 A candidate or context feature is read from what the app hands over. A device
 feature is an aggregation over the device's own events, declared and not coded,
 so that ranking and replayed training logs can't drift apart: both call
-``pocketrank.features``.
+``pocketrank.features.encoding``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from pocketrank.errors import BundleError
 
 if TYPE_CHECKING:
-    from pocketrank.layout import Layout
+    from pocketrank.features.layout import Layout
 
 MAX_FEATURES: Final = 512
 MAX_COLUMNS: Final = 8192
@@ -356,7 +356,7 @@ class Schema:
     @cached_property
     def layout(self) -> Layout:
         """Where the features are computed, worked out once."""
-        from pocketrank.layout import Layout
+        from pocketrank.features.layout import Layout
 
         return Layout(self)
 

@@ -12,13 +12,13 @@ from typing import Final
 
 import numpy as np
 
-from pocketrank.candidates import Columns
 from pocketrank.cascade import Cascade, Pruned, prune
 from pocketrank.engine import Engine
-from pocketrank.features import encode
+from pocketrank.features.candidates import Columns
+from pocketrank.features.encoding import encode
+from pocketrank.features.profile import Array
 from pocketrank.latency import Trace
 from pocketrank.person import Person
-from pocketrank.profile import Array
 from pocketrank.slate import CASCADE, GIVEN_ORDER, SHARED_PARAMETERS
 
 Params = Mapping[str, Array]

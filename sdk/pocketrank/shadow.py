@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 import time
@@ -10,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pocketrank.agreement import kendall_tau, rank_biased_overlap
+from pocketrank.forks import Lock, Part
 from pocketrank.latency import Latencies
+from pocketrank.metrics.agreement import kendall_tau, rank_biased_overlap
 
 Order = Callable[[], Sequence[str]]
 """Ranks the slate with the shadow bundle: ids, best first."""
@@ -43,19 +43,19 @@ class Agreement:
     p95_ms: float
 
 
-class Shadow:
+class Shadow(Part):
     """Ranks on a thread of its own; slates that come while it is busy wait, a few of them, and are dropped then."""
 
     def __init__(self, bundle: str) -> None:
         """``bundle`` is the name and version for the report."""
         self._bundle = bundle
         self._latencies = Latencies()
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._slates = self._dropped = self._failed = 0
         self._overlap = self._tau = 0.0
         self._waiting: queue.Queue[tuple[Sequence[str], Order]] = queue.Queue(_WAITING)
-        self._worker: threading.Thread | None = None
-        self._process = 0
+        self._working = False
+        super().__init__()
 
     def offer(self, shown: Sequence[str], order: Order) -> None:
         """Compare ``shown``, the ids in the order of the slate, with ``order``, some time later."""
@@ -89,13 +89,16 @@ class Shadow:
                 self._latencies.p95_ms(_STAGE),
             )
 
+    def begin_in_child(self) -> None:
+        """A fork leaves the thread and its work behind."""
+        self._waiting = queue.Queue(_WAITING)
+        self._working = False
+
     def _start(self) -> None:
         with self._lock:
-            if self._process != os.getpid():  # the first slate, or a fork, which leaves threads and their work behind
-                self._process = os.getpid()
-                self._waiting = queue.Queue(_WAITING)
-                self._worker = threading.Thread(target=self._work, args=(self._waiting,), daemon=True, name=_STAGE)
-                self._worker.start()
+            if not self._working:
+                threading.Thread(target=self._work, args=(self._waiting,), daemon=True, name=_STAGE).start()
+                self._working = True
 
     def _work(self, waiting: queue.Queue[tuple[Sequence[str], Order]]) -> None:
         while True:

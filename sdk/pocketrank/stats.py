@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pocketrank.candidates import Columns
+from pocketrank.features.candidates import Columns
+from pocketrank.forks import Lock
 from pocketrank.latency import BUCKETS_MS, Histogram
 from pocketrank.slate import Slate
 from pocketrank.store import StoreSize
@@ -66,7 +66,7 @@ class Meter:
     """The counters behind ``Stats``, on any number of threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._latency = Histogram()
         self._counts: Counter[str] = Counter()
         self._fallbacks: Counter[str] = Counter()

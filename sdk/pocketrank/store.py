@@ -97,6 +97,8 @@ class DeviceStore:
         self._rows_left = 0
         self._bytes_left = 0
         self._file = StoreFile(self.path, self._prepare, self._share(_LOG_SHARE))
+        self.lock = self._file.lock
+        """Held by every call; a thread that holds it keeps the others out."""
 
     @property
     def set_aside(self) -> Path | None:

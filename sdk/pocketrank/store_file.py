@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
-import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
 from pocketrank.errors import StoreError
+from pocketrank.forks import Lock, Part
 from pocketrank.store_records import DamagedError
 from pocketrank.store_tables import APPLICATION, roll_back, transaction, version
 
@@ -30,7 +28,7 @@ _BESIDE: Final = ("-wal", "-shm")
 T = TypeVar("T")
 
 
-class StoreFile:
+class StoreFile(Part):
     """A database that is opened when it is needed, and begun anew when it is damaged.
 
     Every public call takes the lock, which the calling thread may hold already.
@@ -51,7 +49,8 @@ class StoreFile:
         self.set_aside: Path | None = None
         self._prepare = prepare
         self._log_bytes = log_bytes
-        self._lock = threading.RLock()
+        self.lock = Lock()
+        """Held by every call; who holds it keeps other threads out."""
         self._db: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._closed = False
@@ -60,14 +59,13 @@ class StoreFile:
         """Why the group of calls under way can't be kept."""
         self._inherited = False
         """Whether this process was forked while its parent was in the middle of a call."""
-        with self._lock:
+        super().__init__()
+        with self.lock:
             self.connection()
-        if sys.platform != "win32":
-            self._survive_forks()
 
     def close(self) -> None:
         """Close the file for good."""
-        with self._lock:
+        with self.lock:
             self._closed = True
             self._disconnect()
 
@@ -93,7 +91,7 @@ class StoreFile:
         Raises:
             StoreError: It could not be done, or a group of calls is under way.
         """
-        with self._lock:
+        with self.lock:
             if self._grouped:
                 raise StoreError(f"{self.path}: not while calls are made together; do it after them")
             try:
@@ -108,7 +106,7 @@ class StoreFile:
         Raises:
             StoreError: A call in it failed, or the whole could not be written; nothing of it was kept.
         """
-        with self._lock:
+        with self.lock:
             if self._grouped:
                 yield
                 return
@@ -135,7 +133,7 @@ class StoreFile:
                     self._move_aside()
 
     def _run(self, work: Callable[[sqlite3.Connection], T], begin: str, refusal: str) -> T:
-        with self._lock:
+        with self.lock:
             if self._grouped:
                 return self._run_in_group(work, refusal)
             try:
@@ -287,40 +285,20 @@ class StoreFile:
 
     # ----------------------------------------------------------------------------------------------------------- forks
 
-    def _survive_forks(self) -> None:
-        """Let go of the file before a fork; parent and child open it again, each its own way.
+    def before_fork(self, deadline_s: float) -> None:  # noqa: ARG002  (the lock has waited)
+        """Let go of the file; parent and child open it again, each its own way.
 
         SQLite counts a process's locks in the process's memory, which a child copies, and the system's locks, which it
         doesn't: a connection that was open at the fork would mislead every later one of the child.
         Source: sqlite.org/howtocorrupt.html, section 2.6.
         """
-        me = weakref.ref(self)
-        held: list[StoreFile] = []
-
-        def before() -> None:
-            if (store := me()) is not None and store._lock.acquire(timeout=_BUSY_S):  # noqa: SLF001  (itself)
-                held.append(store)
-                store._let_go()  # noqa: SLF001
-
-        def in_parent() -> None:
-            while held:
-                held.pop()._lock.release()  # noqa: SLF001
-
-        def in_child() -> None:
-            held.clear()
-            if (store := me()) is not None:
-                store._begin_in_child()  # noqa: SLF001
-
-        os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
-
-    def _let_go(self) -> None:
-        if self.path != MEMORY and not self._grouped:
+        if self.lock.whole and not self._grouped and self.path != MEMORY:
             self._disconnect()
 
-    def _begin_in_child(self) -> None:
-        self._lock = threading.RLock()
+    def begin_in_child(self) -> None:
+        """Refuse to go on with a call that the parent was in the middle of."""
+        self._inherited = self._inherited or not self.lock.whole or self._grouped
         self._grouped = False
-        self._inherited = self.path != MEMORY and self._db is not None
 
 
 def is_damage(error: Exception) -> bool:

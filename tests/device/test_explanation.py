@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketrank.bundle import RANK_MODEL, VECTORS
-from pocketrank.candidates import parse
 from pocketrank.errors import InputError, ModelError
 from pocketrank.explanation import baseline, explain
-from pocketrank.features import encode
-from pocketrank.profile import Array, History, ItemVectors, profile
+from pocketrank.features.candidates import parse
+from pocketrank.features.encoding import encode
+from pocketrank.features.profile import Array, History, ItemVectors, profile
 from pocketrank.schema import Clock, Interaction, Number
 from pocketrank.scorer import Scorer
 from tests import shop

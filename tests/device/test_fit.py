@@ -15,6 +15,7 @@ import pytest
 from pocketrank import Bundle, DeviceStore
 from pocketrank.checkpoint import Training
 from pocketrank.errors import InputError
+from pocketrank.features.profile import Array
 from pocketrank.learner import (
     HELD_OUT,
     LEARNING_RATE,
@@ -31,7 +32,6 @@ from pocketrank.learner import (
     _split,
     examples,
 )
-from pocketrank.profile import Array
 from pocketrank.store import Limits
 from tests import shop
 from tests.clickers import Person, show

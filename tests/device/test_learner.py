@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pocketrank import Bundle, DeviceStore, Reranker
 from pocketrank.bundle import TRAIN_MODEL
 from pocketrank.errors import BundleError, InputError, ModelError
+from pocketrank.features.profile import Array
 from pocketrank.learner import BATCH, Example, Learner, Params, examples
-from pocketrank.profile import Array
 from pocketrank.propensity import examination
 from tests import shop
 

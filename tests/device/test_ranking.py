@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from pocketrank import Bundle, DeviceStore, Event, Reranker
 from pocketrank.bundle import RANK_MODEL, VECTORS, save_arrays
-from pocketrank.candidates import parse
 from pocketrank.errors import BundleError, InputError, ModelError
-from pocketrank.features import encode
-from pocketrank.profile import Array, History, profile
+from pocketrank.features.candidates import parse
+from pocketrank.features.encoding import encode
+from pocketrank.features.profile import Array, History, profile
 from pocketrank.scorer import Scorer
 from pocketrank.slate import Slate
 from pocketrank.store import Limits

@@ -7,9 +7,9 @@ import pytest
 
 from pocketrank import Reranker
 from pocketrank.bundle import load_arrays
-from pocketrank.candidates import parse
-from pocketrank.features import encode
-from pocketrank.profile import Array, History, ItemVectors, profile
+from pocketrank.features.candidates import parse
+from pocketrank.features.encoding import encode
+from pocketrank.features.profile import Array, History, ItemVectors, profile
 from pocketrank.store import DeviceStore
 from tests import shop
 

@@ -16,7 +16,7 @@ import pytest
 
 from pocketrank.bundle import RANK_MODEL
 from pocketrank.errors import ModelError
-from pocketrank.profile import Array
+from pocketrank.features.profile import Array
 from pocketrank.runtime import MAX_POOL, RUNTIMES, Model
 from pocketrank.scorer import Scorer, input_name
 from tests import shop

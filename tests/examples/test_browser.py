@@ -23,8 +23,8 @@ from examples.browser.commands import LIKED_STARS, Command, Verb, parse
 from examples.movielens import world
 from examples.movielens.catalog import Catalog, FirstStage
 from examples.movielens.schema import SCHEMA
-from pocketrank.candidates import parse as parse_candidates
 from pocketrank.errors import InputError
+from pocketrank.features.candidates import parse as parse_candidates
 from pocketrank.store import DeviceStore
 from pocketrank_export import movielens as data
 from tests import shop

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from examples.movielens.catalog import PRIOR, TREND_HALF_LIFE_S, Catalog, FirstStage
-from pocketrank.candidates import parse
+from pocketrank.features.candidates import parse
 from pocketrank.store import Event
 from pocketrank_export import movielens
 from pocketrank_export.movielens import ERAS, GENRES, Movie

@@ -9,7 +9,7 @@ import torch
 
 from pocketrank.bundle import GOLDEN, RANK_MODEL
 from pocketrank.errors import GateError
-from pocketrank.profile import Array
+from pocketrank.features.profile import Array
 from pocketrank.runtime import Model
 from pocketrank.schema import Categories, Number, Schema
 from pocketrank.scorer import EXPLAIN, Scorer, variants_of

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pocketrank import Bundle
 from pocketrank.bundle import GOLDEN, PARAMS, RANK_MODEL, Parameter, build, save_arrays
 from pocketrank.errors import GateError, InputError
-from pocketrank.profile import Array
+from pocketrank.features.profile import Array
 from pocketrank.schema import Number, Schema
 from pocketrank_export.builder import params_of
 from pocketrank_export.gates import (

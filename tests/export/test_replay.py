@@ -29,11 +29,11 @@ from pocketrank.bundle import (
     load_arrays,
     save_arrays,
 )
-from pocketrank.candidates import parse
 from pocketrank.engine import Engine
 from pocketrank.errors import InputError, LeakError
-from pocketrank.features import encode
-from pocketrank.profile import History, ItemVectors, profile
+from pocketrank.features.candidates import parse
+from pocketrank.features.encoding import encode
+from pocketrank.features.profile import History, ItemVectors, profile
 from pocketrank.store import DeviceStore, Event, Limits
 from pocketrank_export import movielens
 from pocketrank_export.builder import params_of

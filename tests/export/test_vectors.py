@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pocketrank.bundle import load_arrays
-from pocketrank.profile import ItemVectors
+from pocketrank.features.profile import ItemVectors
 from pocketrank.store import Event
 from pocketrank_export.vectors import _ppmi, item_vectors, to_npz
 

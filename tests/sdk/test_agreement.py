@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pocketrank.agreement import kendall_tau, rank_biased_overlap
 from pocketrank.errors import InputError
+from pocketrank.metrics.agreement import kendall_tau, rank_biased_overlap
 
 ITEMS = st.lists(st.sampled_from("abcdefghijklmnop"), unique=True, max_size=12)
 PERSISTENCE = st.sampled_from([0.3, 0.7, 0.9, 0.95])

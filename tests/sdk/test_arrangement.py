@@ -11,12 +11,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pocketrank.arrangement import Arrangement, arrange, diversified
-from pocketrank.diversity import diversify
-from pocketrank.fairness import fair_targets
-from pocketrank.filters import entries
-from pocketrank.places import MAX_CHECKS_IN_ALL, TOGETHER, Effort, HeldQuota, HeldShare, Places, Search
-from pocketrank.policy import MAX_PLACES, Boost, Condition, Diversity, MinShare, Pin, Policy, Quota
+from pocketrank.policy.arrangement import Arrangement, arrange, diversified
+from pocketrank.policy.diversity import diversify
+from pocketrank.policy.fairness import fair_targets
+from pocketrank.policy.filters import entries
+from pocketrank.policy.places import MAX_CHECKS_IN_ALL, TOGETHER, Effort, HeldQuota, HeldShare, Places, Search
+from pocketrank.policy.rules import MAX_PLACES, Boost, Condition, Diversity, MinShare, Pin, Policy, Quota
 
 Columns = Mapping[str, Sequence[Any]]
 LOCAL = Condition("local", "eq", True)

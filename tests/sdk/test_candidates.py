@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketrank.candidates import MAX_CANDIDATES, Columns, parse
 from pocketrank.errors import InputError
-from pocketrank.features import encode
-from pocketrank.profile import Array, History, profile
+from pocketrank.features.candidates import MAX_CANDIDATES, Columns, parse
+from pocketrank.features.encoding import encode
+from pocketrank.features.profile import Array, History, profile
 from pocketrank.schema import Categories, Category, Clock, Embedding, Flag, Number, Schema
 
 SCHEMA = Schema(

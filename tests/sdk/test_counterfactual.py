@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketrank.counterfactual import Estimate, doubly_robust, ips, snips
 from pocketrank.errors import InputError
+from pocketrank.metrics.counterfactual import Estimate, doubly_robust, ips, snips
 
 Floats = npt.NDArray[np.float64]
 Estimator = Callable[..., Estimate]

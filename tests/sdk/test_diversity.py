@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketrank.diversity import MAX_WIDTH, OWN, POOL, diversify, multi_hot
 from pocketrank.errors import ExtraMissingError, InputError
+from pocketrank.policy.diversity import MAX_WIDTH, OWN, POOL, diversify, multi_hot
 
 Floats = npt.NDArray[np.float64]
 METHODS: list[Literal["mmr", "dpp"]] = ["mmr", "dpp"]

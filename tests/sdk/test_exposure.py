@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial import distance as spatial
 
 from pocketrank.errors import InputError
-from pocketrank.exposure import exposure, intra_list_diversity
+from pocketrank.metrics.exposure import exposure, intra_list_diversity
 
 GROUPS = st.lists(st.sampled_from(["drama", "comedy", "horror"]), min_size=1, max_size=20)
 HOT = st.lists(st.lists(st.integers(0, 1), min_size=4, max_size=4), max_size=12)

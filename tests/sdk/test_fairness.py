@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketrank.errors import InputError
-from pocketrank.fairness import MAX_K, adjusted_alpha, fail_probability, fair_targets, minimum_targets
+from pocketrank.policy.fairness import MAX_K, adjusted_alpha, fail_probability, fair_targets, minimum_targets
 
 # Zehlike et al. 2017, table 2: share, and the targets of places 1 to 12 at alpha 0.1.
 PUBLISHED = {

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketrank.candidates import parse
-from pocketrank.features import encode
-from pocketrank.profile import Array, History, ItemVectors, profile
+from pocketrank.features.candidates import parse
+from pocketrank.features.encoding import encode
+from pocketrank.features.profile import Array, History, ItemVectors, profile
 from pocketrank.schema import (
     LARGEST,
     Categories,

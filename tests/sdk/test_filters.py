@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketrank.filters import entries, kept, matches
-from pocketrank.policy import Condition, Op, Policy
+from pocketrank.policy.filters import entries, kept, matches
+from pocketrank.policy.rules import Condition, Op, Policy
 
 YES, NO, UNKNOWN = True, False, None
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pocketrank.errors import InputError
-from pocketrank.interleaving import Interleaved, Team, interleave, preference
+from pocketrank.metrics.interleaving import Interleaved, Team, interleave, preference
 
 ITEMS = st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=8)
 LENGTH = st.none() | st.integers(0, 10)

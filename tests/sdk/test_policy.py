@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketrank.errors import InputError
-from pocketrank.policy import (
+from pocketrank.policy.rules import (
     MAX_RULES,
     MAX_TEXT,
     MAX_VALUES,

@@ -16,7 +16,7 @@ from pocketrank.commands import Exit
 from pocketrank.commands.options import BundleFolder, Json, open_store, remember_json
 from pocketrank.commands.output import emit, table, tell
 from pocketrank.errors import InputError, PocketRankError
-from pocketrank.policy import Policy
+from pocketrank.policy.rules import Policy
 from pocketrank.reranker import Reranker
 from pocketrank.slate import Slate
 

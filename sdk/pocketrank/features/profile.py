@@ -1,7 +1,7 @@
 """What a device knows of its person: its history, and from that the state of each device feature.
 
 Both run on the device and in the exporter's replay alike, with the same result
-to the last bit (``pocketrank.states`` says how). A profile is made once per
+to the last bit (``pocketrank.features.states`` says how). A profile is made once per
 change of the history; ranking then costs a few small products.
 """
 
@@ -17,10 +17,9 @@ import numpy.typing as npt
 
 from pocketrank.bundle import VECTORS, load_arrays
 from pocketrank.errors import BundleError
-from pocketrank.event_log import EventLog
-from pocketrank.layout import FieldGroup
-from pocketrank.schema import Schema
-from pocketrank.states import (
+from pocketrank.features.event_log import EventLog
+from pocketrank.features.layout import FieldGroup
+from pocketrank.features.states import (
     FIELD_BITS,
     VECTOR_BITS,
     distinct_vectors,
@@ -29,6 +28,7 @@ from pocketrank.states import (
     over_words,
     without_words,
 )
+from pocketrank.schema import Schema
 from pocketrank.store import DEFAULT_LIMITS, Event, Limits
 
 Array = npt.NDArray[np.float32]

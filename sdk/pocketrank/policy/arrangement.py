@@ -17,12 +17,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pocketrank.diversity import diversify, multi_hot
 from pocketrank.errors import ExtraMissingError, InputError
-from pocketrank.fairness import fair_targets
-from pocketrank.filters import Fields, entries, matches
-from pocketrank.places import Effort, Found, Held, HeldQuota, HeldShare, Places, Search, holds_alone, relaxed
-from pocketrank.policy import MAX_PLACES, VECTORS, Boost, Diversity, Pin, Policy
+from pocketrank.policy.diversity import diversify, multi_hot
+from pocketrank.policy.fairness import fair_targets
+from pocketrank.policy.filters import Fields, entries, matches
+from pocketrank.policy.places import Effort, Found, Held, HeldQuota, HeldShare, Places, Search, holds_alone, relaxed
+from pocketrank.policy.rules import MAX_PLACES, VECTORS, Boost, Diversity, Pin, Policy
 
 Floats = npt.NDArray[np.floating]
 _LARGEST: Final = float(np.finfo(np.float32).max)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import Final, NamedTuple
 
-from pocketrank.policy import Key, MinShare, Quota
+from pocketrank.policy.rules import Key, MinShare, Quota
 
 MAX_CHECKS: Final = 5_000
 """Of one search, whether an item fits a place, counted from its first step back on."""

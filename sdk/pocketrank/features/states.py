@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pocketrank.event_log import EventLog
+from pocketrank.features.event_log import EventLog
 from pocketrank.schema import Affinity, Count, DeviceFeature, Embedding, Fatigue, Level, Rate, Recency, Similarity
 
 Array = npt.NDArray[np.float64]

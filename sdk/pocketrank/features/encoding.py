@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pocketrank.candidates import Columns
-from pocketrank.layout import FieldGroup, Layout
-from pocketrank.profile import Array, ItemVectors, Profile
+from pocketrank.features.candidates import Columns
+from pocketrank.features.layout import FieldGroup, Layout
+from pocketrank.features.profile import Array, ItemVectors, Profile
 from pocketrank.schema import LARGEST, Category, Embedding, Schema
 
 _Block = npt.NDArray[np.float64]

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from pocketrank.policy import EXISTS, ORDER, Condition, Key, Policy
+from pocketrank.policy.rules import EXISTS, ORDER, Condition, Key, Policy
 
 Values = Sequence[Any] | npt.NDArray[Any]
 Fields = Callable[[str], Values]

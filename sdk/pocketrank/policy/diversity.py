@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketrank.errors import ExtraMissingError, InputError
-from pocketrank.filters import Values, entries
+from pocketrank.policy.filters import Values, entries
 
 Array = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.floating]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from pocketrank.layout import Words
+from pocketrank.features.layout import Words
 from pocketrank.schema import LARGEST
 from pocketrank.store import Event
 
@@ -129,12 +130,11 @@ class EventLog:
         self._shown_before.extend(shown_before)
         self._vectors.extend(vectors)
         for name, words in self._words.items():
-            # Each column once: two words may share a bucket, and one may stand twice.
-            found = [{words.column(word) for word in event.fields.get(name, ())} - {words.width} for event in events]
-            self._columns[name].extend([column for columns in found for column in sorted(columns)])
-            self._counts[name].extend([len(columns) for columns in found])
+            found = [_columns(words, event.fields.get(name, ())) for event in events]
+            self._columns[name].extend(list(chain.from_iterable(found)))
+            self._counts[name].extend(list(map(len, found)))
         for name, width in self._widths.items():
-            self._embeddings[name].extend([_fitting(event.embeddings.get(name), width) for event in events])
+            self._embeddings[name].extend(_fitting([event.embeddings.get(name) for event in events], width))
 
     def drop(self, count: int) -> None:
         """Forget the oldest ``count`` events."""
@@ -159,8 +159,18 @@ class EventLog:
         return self._values, self._items, self._shown_before, self._vectors
 
 
-def _fitting(vector: Sequence[float] | None, width: int) -> Sequence[float]:
-    """The vector of an event, NaN where it has none or, from another bundle's days, one that does not fit."""
-    if vector is None or len(vector) != width or not all(abs(value) <= LARGEST for value in vector):
-        return [np.nan] * width
-    return vector
+def _columns(words: Words, said: Sequence[str]) -> Sequence[int]:
+    """The columns of what an event says of a field, each once, also where two words share a bucket."""
+    if len(said) == 1:
+        column = words.column(said[0])
+        return (column,) if column != words.width else ()
+    return sorted({words.column(word) for word in said} - {words.width})
+
+
+def _fitting(vectors: Sequence[Sequence[float] | None], width: int) -> npt.NDArray[np.float64]:
+    """Events' vectors ``[m, width]``, NaN where one has none or, of another bundle's days, one that does not fit."""
+    missing = (np.nan,) * width
+    rows = [missing if vector is None or len(vector) != width else vector for vector in vectors]
+    found = np.array(rows, np.float64).reshape(-1, width)
+    found[~(np.abs(found) <= LARGEST).all(axis=1)] = np.nan
+    return found

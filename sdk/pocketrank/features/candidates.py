@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketrank.errors import InputError
-from pocketrank.reading import Array, Reader, Rows, WordsAt, check_column, is_number, said
+from pocketrank.features.reading import Array, Reader, Rows, WordsAt, check_column, is_number, said
 from pocketrank.schema import ID, MAX_TEXT, Categories, Clock, Flag, Number, Schema
 
 MAX_CANDIDATES: Final = 2_000

@@ -1,7 +1,7 @@
 """A schema as numpy computes it: features of one kind lie side by side in a block, so that one call serves them all.
 
 A block is float64 ``[rows, n]``, a row for each of the model's columns. Public rows come first, in the order in which
-``pocketrank.candidates`` fills them; ``order`` leads from rows to the schema's columns.
+``pocketrank.features.candidates`` fills them; ``order`` leads from rows to the schema's columns.
 """
 
 from __future__ import annotations

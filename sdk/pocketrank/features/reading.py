@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketrank.errors import InputError
-from pocketrank.layout import Words
+from pocketrank.features.layout import Words
 from pocketrank.schema import AT, LARGEST, MAX_TEXT, Categories, Category, Embedding, Feature, Flag, Number
 
 MAX_WORDS: Final = 64

@@ -1,8 +1,8 @@
 """Policies: declarative rules over one slate, as data.
 
 A policy comes from the bundle, the app, or both (``followed_by``), and is the
-same in JSON. ``pocketrank.filters`` applies what may never be shown,
-``pocketrank.arrangement`` everything else. Rules hold JSON values only and
+same in JSON. ``pocketrank.policy.filters`` applies what may never be shown,
+``pocketrank.policy.arrangement`` everything else. Rules hold JSON values only and
 are checked when they are made, so whoever has a policy has a valid one.
 """
 
