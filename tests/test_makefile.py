@@ -12,7 +12,7 @@ SCRIPTS = ["scripts/setup", "scripts/check", "scripts/test", ".ci/run"]
 
 def test_make_alone_lists_every_target() -> None:
     listed = subprocess.run(["make"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for target in ("setup", "demo", "test", "check", "bench", "clean", "help"):
+    for target in ("setup", "demo", "browse", "test", "check", "bench", "clean", "help"):
         assert re.search(rf"^ +make {target} +\S", listed, re.MULTILINE), target
 
 

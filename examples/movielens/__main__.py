@@ -23,7 +23,7 @@ from pocketrank.engine import Engine
 from pocketrank.errors import PocketRankError
 
 ROOT = Path(__file__).parents[2]
-SOURCES = [ROOT / folder for folder in ("sdk", "export", "federated", "server", "examples", "benchmarks")]
+SOURCES = [ROOT / folder for folder in ("sdk", "export", "federated", "server", "examples/movielens", "benchmarks")]
 
 
 def main() -> None:

@@ -22,8 +22,10 @@ from pocketrank.bundle import (
     build,
     save_arrays,
 )
+from pocketrank.cascade import Prune
 from pocketrank.errors import GateError, ModelError
 from pocketrank.features.profile import Array
+from pocketrank.policy import Policy
 from pocketrank.schema import Schema
 from pocketrank.scorer import Scorer, input_name, variants_of
 from pocketrank.verification import TOLERANCE, score_slates
@@ -63,6 +65,8 @@ def build_bundle(  # noqa: PLR0913  (each is a part of the bundle)
     data: str,
     vectors: bytes | None = None,
     slate_sizes: Sequence[int] = SLATE_SIZES,
+    ranking: Policy | None = None,
+    cascade: Sequence[Prune] = (),
 ) -> Built:
     """Convert and quantize ``student``, and pack it with golden vectors.
 
@@ -76,6 +80,8 @@ def build_bundle(  # noqa: PLR0913  (each is a part of the bundle)
         data: What it was trained on, in words for a person.
         vectors: ``vectors.npz``, where the schema needs item vectors.
         slate_sizes: Candidates a signature.
+        ranking: Rules for every slate, under those of the app.
+        cascade: What chooses the candidates that the model sees.
 
     Raises:
         GateError: ONNX does not give the student's scores, or ``explain`` not those of ranking.
@@ -100,6 +106,8 @@ def build_bundle(  # noqa: PLR0913  (each is a part of the bundle)
         trainable=tuple(Parameter(name, shape) for name, shape in trainables(student)),
         policy=policy,
         lineage=Lineage(data=data),
+        ranking=Policy() if ranking is None else ranking,
+        cascade=tuple(cascade),
     )
     scorer = Scorer(build(manifest, files))
     head = {name: golden[name] for name in params}

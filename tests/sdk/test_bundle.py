@@ -36,7 +36,9 @@ from pocketrank.bundle import (
     load_arrays,
     save_arrays,
 )
+from pocketrank.cascade import Prune
 from pocketrank.errors import BundleError, InputError
+from pocketrank.policy import Condition, Policy, Quota
 from pocketrank.schema import Number, Schema
 from tests import shop
 
@@ -82,6 +84,18 @@ def test_a_manifest_survives_its_bytes(manifest: Manifest) -> None:
     data = manifest.to_json()
     assert Manifest.from_json(data) == manifest
     assert Manifest.from_json(data).to_json() == data
+
+
+def test_the_ranking_policy_and_the_cascade_survive_the_bytes() -> None:
+    rules = Policy(deny=(Condition("maker", "eq", "north"),), quotas=(Quota("kind", 2, 5),), expire=("until",))
+    stages = (Prune(keep=50, weights={"rating": 1.0, "price": -0.5}, stop_margin=2.0), Prune(keep=10))
+    manifest = dataclasses.replace(shop.bundle().manifest, ranking=rules, cascade=stages)
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
+def test_a_cascade_over_a_column_that_the_schema_lacks_is_refused() -> None:
+    with pytest.raises(BundleError, match="no column 'speed'"):
+        dataclasses.replace(shop.bundle().manifest, cascade=(Prune(keep=5, weights={"speed": 1.0}),))
 
 
 def test_a_bundle_survives_the_disk(tmp_path: Path) -> None:
