@@ -121,21 +121,29 @@ PRAGMA application_id=0x506F5261;
 PRAGMA user_version=1;
 PRAGMA journal_mode=WAL;
 """
-OPEN = """
+OPENERS = """
 import os, signal, sqlite3, sys
-from pocketrank import store_tables
+from pocketrank import store_opening
 
-db = sqlite3.connect(sys.argv[1], isolation_level=None)
-left = int(sys.argv[2])
+def open_and_die(statements):
+    db = sqlite3.connect(sys.argv[1], isolation_level=None)
+    left = statements
 
-def trace(statement):
-    global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+    def trace(statement):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-db.set_trace_callback(trace)
-store_tables.prepare(db, sys.argv[1], None)
+    db.set_trace_callback(trace)
+    store_opening.prepare(db, sys.argv[1], None)
+
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        open_and_die(int(line))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -143,20 +151,25 @@ def test_a_kill_within_a_migration_leaves_the_old_file_or_the_new(tmp_path: Path
     """Killed before each of its statements in turn, some of them sampled."""
     path = tmp_path / "store.sqlite"
     versions = []
-    for statements in (1, 4, 5, 8, 12, 16, 20, 22, 24, 26, 28, 30, 32, 36, 60):
-        path.unlink(missing_ok=True)
-        with sqlite3.connect(path) as old:
-            old.executescript(VERSION_1)
-        old.close()
-        killed = subprocess.run([sys.executable, "-c", OPEN, str(path), str(statements)], check=False)
-        assert killed.returncode in {0, -signal.SIGKILL}
-        with sqlite3.connect(path) as db:
-            versions.append(db.execute("PRAGMA user_version").fetchone()[0])
-        db.close()
-        store = DeviceStore(path)
-        assert store.set_aside is None
-        assert store.events() == [Event("a", 1.7e9), Event("b", 1.7e9, 2.0, {"genre": ("drama",)})]
-        assert [(found.items, found.labels.tolist()) for found in store.impressions()] == [(("a",), [1.0])]
-        store.close()
+    with subprocess.Popen(
+        [sys.executable, "-c", OPENERS, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as openers:
+        asked, told = pipe(openers.stdin), pipe(openers.stdout)
+        for statements in (1, 4, 5, 8, 12, 16, 20, 22, 24, 26, 28, 30, 32, 36, 60):
+            path.unlink(missing_ok=True)
+            with sqlite3.connect(path) as old:
+                old.executescript(VERSION_1)
+            old.close()
+            asked.write(f"{statements}\n")
+            asked.flush()
+            assert int(told.readline()) in {0, -signal.SIGKILL}
+            with sqlite3.connect(path) as db:
+                versions.append(db.execute("PRAGMA user_version").fetchone()[0])
+            db.close()
+            store = DeviceStore(path)
+            assert store.set_aside is None
+            assert store.events() == [Event("a", 1.7e9), Event("b", 1.7e9, 2.0, {"genre": ("drama",)})]
+            assert [(found.items, found.labels.tolist()) for found in store.impressions()] == [(("a",), [1.0])]
+            store.close()
     assert versions == sorted(versions)
     assert set(versions) == {1, SCHEMA_VERSION}
