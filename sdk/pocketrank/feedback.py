@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from pocketrank.errors import InputError
+from pocketrank.features.candidates import Columns
+from pocketrank.features.profile import Array
 from pocketrank.scoring import Ranking
 from pocketrank.store import DeviceStore, Event
 from pocketrank.store_records import Action
@@ -34,28 +36,40 @@ class Keeper(Protocol):
 class Feedback:
     """What an app may say of one slate; ``slate.Behind`` is its form."""
 
-    def __init__(self, keeper: Keeper, ranking: Ranking, order: list[int]) -> None:
-        """``order``: indices of the slate's items among the candidates of ``ranking``, best first."""
+    def __init__(self, keeper: Keeper, ranking: Ranking, order: list[int], read: Columns) -> None:
+        """Keep what made the slate.
+
+        Args:
+            keeper: Writes what is said.
+            ranking: Behind the slate.
+            order: Indices of the slate's items among the candidates of ``ranking``, best first.
+            read: The candidates as the schema of the bundle reads them that was asked, whichever ranked in the end.
+        """
         self._keeper = keeper
         self._generation = keeper.generation
         self._ranking = ranking
         self._order = order
+        self._read = read
+        self._shown = 0
+        """How many of the first items were on the screen; 0 where the app has not said it."""
+        self._propensities: Sequence[float] | None = None
         self._impression: int | None = None
         self._lock = keeper.store.lock
 
     def shown(self, count: int, propensities: Sequence[float] | None, at_s: float) -> None:
-        """The first ``count`` items were on the screen."""
-        events = [self._event(i, at_s, action="shown") for i in self._order[:count]]
-        self._keep("shown", events, at_s, None, count, propensities)
+        """The first ``count`` items were on the screen; those said so before are not counted again."""
+        ids = self._ranking.columns.ids
+        with self._lock:
+            events = [self._event(ids[i], at_s, action="shown") for i in self._order[self._shown : count]]
+            self._keep("shown", events, at_s, shown=count, propensities=propensities)
 
     def engaged(self, item: str, value: float, label: float, at_s: float) -> None:
         """The person engaged with ``item``."""
-        i = self._ranking.columns.ids.index(item)
-        self._keep("clicked", [self._event(i, at_s, value=value)], at_s, (item, "click", label))
+        self._keep("clicked", [self._event(item, at_s, value=value)], at_s, outcome=(item, "click", label))
 
     def outcome(self, item: str, kind: str, value: float, at_s: float) -> None:
         """Something else came of ``item``."""
-        self._keep({"skip": "skipped", "dwell": "dwelled"}.get(kind, "labelled"), [], at_s, (item, kind, value))
+        self._keep({"skip": "skipped", "dwell": "dwelled"}.get(kind, "labelled"), [], at_s, outcome=(item, kind, value))
 
     def explain(self, item: str) -> Explanation:
         """Why ``item`` has its score.
@@ -80,47 +94,53 @@ class Feedback:
             item=item,
         )
 
-    def _event(self, i: int, at_s: float, *, value: float = 1.0, action: Action = "engaged") -> Event:
-        columns = self._ranking.columns
-        return Event(columns.ids[i], at_s, value, columns.event_fields(i), columns.embeddings(i), action)
+    def _event(self, item: str, at_s: float, *, value: float = 1.0, action: Action = "engaged") -> Event:
+        i = self._read.ids.index(item)
+        return Event(item, at_s, value, self._read.event_fields(i), self._read.embeddings(i), action)
 
     def _keep(
         self,
         kind: str,
         events: Sequence[Event],
         at_s: float,
-        outcome: tuple[str, str, float] | None,
-        count: int | None = None,
+        *,
+        outcome: tuple[str, str, float] | None = None,
+        shown: int = 0,
         propensities: Sequence[float] | None = None,
     ) -> None:
-        written = self._impression
-
-        def write(store: DeviceStore) -> None:
-            nonlocal written
-            if written is None:
-                written = self._write_impression(store, at_s, count, propensities)
-            if outcome is not None and written is not None and self._generation == self._keeper.generation:
-                item, name, value = outcome
-                store.record_outcome(written, item, value, kind=name)
-
         with self._lock:
-            written = self._impression
-            self._keeper.keep(kind, events, write)
-            self._impression = written
+            number, known = self._impression, self._propensities
+            shown = max(shown, self._shown)
+            if outcome is not None and shown:  # what something came of was on the screen, too
+                shown = max(shown, 1 + [self._ranking.columns.ids[i] for i in self._order].index(outcome[0]))
+            if propensities is not None or shown != self._shown:
+                known = propensities if propensities is not None and len(propensities) == shown else None
 
-    def _write_impression(
-        self, store: DeviceStore, at_s: float, count: int | None, propensities: Sequence[float] | None
-    ) -> int | None:
-        """Nothing where no features could be computed, or where they know of what was forgotten since."""
-        ranking, order = self._ranking, self._order[:count]
-        if ranking.features is None or self._generation != self._keeper.generation:
-            return None
-        ids = ranking.columns.ids
+            def write(store: DeviceStore) -> None:
+                nonlocal number
+                # What was known before all was forgotten may not come back.
+                if self._ranking.features is None or self._generation != self._keeper.generation:
+                    return
+                if number is None or (shown, known) != (self._shown, self._propensities):
+                    number = self._write(store, self._ranking.features, at_s, shown, known)
+                if outcome is not None:
+                    item, name, value = outcome
+                    store.record_outcome(number, item, value, kind=name)
+
+            self._keeper.keep(kind, events, write)
+            self._impression, self._shown, self._propensities = number, shown, known
+
+    def _write(
+        self, store: DeviceStore, features: Array, at_s: float, shown: int, propensities: Sequence[float] | None
+    ) -> int:
+        """The items that were on the screen; all, where the app has not said it."""
+        ranking, order = self._ranking, self._order[: shown or None]
         return store.record_impression(
-            [ids[i] for i in order],
-            ranking.features[order],
+            [ranking.columns.ids[i] for i in order],
+            features[order],
             at_s=at_s,
             bundle=ranking.engine.bundle.digest,
             scores=None if ranking.scores is None else ranking.scores[order].tolist(),
             propensities=propensities,
+            number=self._impression,
         )

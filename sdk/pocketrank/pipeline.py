@@ -200,20 +200,23 @@ def _arranged(
             stage = DIVERSITY
         else:
             policy, given_up = replace(policy, diversity=None), (f"{rule}: deadline",)
-    k = len(order) if request.k is None else request.k
-
-    def work() -> Arrangement:
-        from pocketrank.policy.arrangement import arrange
-
-        columns = ranking.columns
-        scores = None if ranking.scores is None else _everywhere(ranking.scores, order)
-        vectors = None if rule is None else _vectors(rule, columns, ranking.engine)
-        return arrange(order, scores, columns.ids, columns.raw, policy, k, vectors=vectors)
-
-    found = trace.run(stage, work, passing=InputError)
+    found = trace.run(stage, _arrange, request, ranking, policy, passing=InputError)
+    if found is None and stage == DIVERSITY:
+        given_up = (f"{rule}: {trace.omitted[stage]}",)
+        found = trace.run(POLICY, _arrange, request, ranking, replace(policy, diversity=None), passing=InputError)
     if found is None:
-        return order, {}, (f"all rules but filters: {trace.omitted[stage]}",)
+        return order, {}, (f"all rules but filters: {trace.omitted[POLICY]}",)
     return found.order, found.reasons, (*given_up, *found.given_up)
+
+
+def _arrange(request: Request, ranking: Ranking, policy: Policy) -> Arrangement:
+    from pocketrank.policy.arrangement import arrange
+
+    columns, order, rule = ranking.columns, ranking.order, policy.diversity
+    scores = None if ranking.scores is None else _everywhere(ranking.scores, order)
+    vectors = None if rule is None else _vectors(rule, columns, ranking.engine)
+    k = len(order) if request.k is None else request.k
+    return arrange(order, scores, columns.ids, columns.raw, policy, k, vectors=vectors)
 
 
 def _vectors(rule: Diversity, columns: Columns, engine: Engine) -> Array | None:

@@ -144,10 +144,10 @@ class Reranker:
             InputError: The candidates don't fit the schema, or ``k`` or ``deadline_ms`` is negative.
         """
         started = time.perf_counter()
-        if k is not None and k < 0:
-            raise InputError(f"k: expected 0 or more, got {k}")
-        if deadline_ms is not None and not deadline_ms >= 0:
-            raise InputError(f"deadline_ms: expected 0 or more, got {deadline_ms}")
+        if k is not None and not (isinstance(k, int) and k >= 0):
+            raise InputError(f"k: expected a whole number of 0 or more, got {k!r:.80}")
+        if deadline_ms is not None and not (isinstance(deadline_ms, int | float) and deadline_ms >= 0):
+            raise InputError(f"deadline_ms: expected 0 or more, got {deadline_ms!r:.80}")
         rules = self._policy if policy is None else self._policy.followed_by(policy)
         trace = Trace(self._latencies, deadline_ms, started)
         request = Request(candidates, context, k, rules, time.time())
@@ -162,7 +162,7 @@ class Reranker:
             given_up=outcome.given_up,
             filtered=len(outcome.read.ids) - len(ranking.columns.ids),
             latency_ms=trace.elapsed_ms(),
-            _behind=Feedback(self, ranking, order),
+            _behind=Feedback(self, ranking, order, outcome.read),
         )
         self._meter.slate(slate, trace.causes, outcome.read)
         if self._aside is not None and ranking.scores is not None:

@@ -92,9 +92,9 @@ class Slate:
     def shown(
         self, count: int | None = None, *, propensities: Sequence[float] | None = None, at_s: float | None = None
     ) -> None:
-        """Say that the first ``count`` items were on the screen; all by default.
+        """Say that the first ``count`` items were on the screen; all by default. Of a slate that is scrolled, say more.
 
-        Rates and fatigue count it, and the learner then knows what was not taken.
+        Rates and fatigue count each item once, and the learner then knows what was not taken.
 
         Args:
             count: 1 to the slate's length.

@@ -124,7 +124,34 @@ def test_what_was_shown_tires_and_what_was_not_does_not() -> None:
     assert changed == set(slate.ids[:6])
     assert all(after[name] > before[name] for name in changed)
     slate.shown(6)
+    assert column(found, "fatigue") == after, "said twice of one slate, it was on the screen once"
+    found.rank(ROWS).shown(len(ROWS))
     assert all(column(found, "fatigue")[name] > after[name] for name in changed)
+
+
+def test_a_person_who_scrolls_on_is_shown_more_of_the_same_slate() -> None:
+    found, slate = fresh()
+    slate.shown(2, propensities=[1.0, 0.5])
+    slate.clicked(slate.ids[1])
+    slate.shown(4)
+    (shown,) = found.store.impressions()
+    assert shown.items == slate.ids[:4]
+    assert shown.labels.tolist() == [0.0, 1.0, 0.0, 0.0]
+    assert shown.propensities is None, "those of two items say nothing of four"
+    slate.shown(4, propensities=[1.0, 0.5, 0.3, 0.2])
+    slate.shown(3)
+    (shown,) = found.store.impressions()
+    assert shown.propensities == pytest.approx([1.0, 0.5, 0.3, 0.2])
+    assert [event.item for event in found.store.events() if event.action == "shown"] == list(slate.ids[:4])
+
+
+def test_what_is_clicked_further_down_was_on_the_screen_too() -> None:
+    found, slate = fresh()
+    slate.shown(2)
+    slate.clicked(slate.ids[4])
+    (shown,) = found.store.impressions()
+    assert shown.items == slate.ids[:5]
+    assert shown.labels.tolist() == [0.0, 0.0, 0.0, 0.0, 1.0]
 
 
 def test_rates_fall_with_what_is_shown_and_rise_with_what_is_taken() -> None:

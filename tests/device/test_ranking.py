@@ -153,7 +153,7 @@ def test_k_keeps_the_best(k: int | None, expected: int) -> None:
 
 
 def test_a_negative_k_is_refused() -> None:
-    with pytest.raises(InputError, match=r"k: expected 0 or more, got -1"):
+    with pytest.raises(InputError, match=r"k: expected a whole number of 0 or more, got -1"):
         reranker().rank(shop.candidates(range(3)), k=-1)
 
 
@@ -467,14 +467,18 @@ def test_item_vectors_that_are_not_finite_are_refused() -> None:
 
 
 def test_a_store_that_is_corrupt_is_set_aside_and_ranking_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "store").write_bytes(b"This is no database, however one looks at it. " * 50)
+    before = Reranker.load(shop.FOLDER, store=tmp_path / "store")
+    before.observe(shop.events(1, 200))
+    before.store.close()
+    sound = (tmp_path / "store").read_bytes()
+    (tmp_path / "store").write_bytes(sound[:100] + bytes(len(sound) - 100))
     found = Reranker.load(shop.FOLDER, store=tmp_path / "store")
     slate = found.rank(shop.candidates(range(5)), context=CONTEXT)
     slate.clicked(slate.ids[0])
     assert slate.fallback is None
     assert found.stats().store_set_aside
     assert found.store.set_aside is not None
-    assert found.store.set_aside.read_bytes().startswith(b"This is no database")
+    assert found.store.set_aside.read_bytes().startswith(sound[:100])
     assert len(Reranker.load(shop.FOLDER, store=tmp_path / "store").store.events()) == 1
 
 
