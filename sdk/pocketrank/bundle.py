@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from pocketrank import cascade as cascades
 from pocketrank.cascade import Prune
+from pocketrank.checks import is_finite, is_whole, no_constant
 from pocketrank.errors import BundleError, InputError
 from pocketrank.policy.rules import Policy
 from pocketrank.schema import Schema
@@ -59,7 +60,7 @@ class Parameter:
 
     def __post_init__(self) -> None:
         """Refuse what no array could be."""
-        if not isinstance(self.name, str) or not all(_whole(size) and size > 0 for size in self.shape):
+        if not isinstance(self.name, str) or not all(is_whole(size, 1) for size in self.shape):
             raise BundleError(f"manifest trainable: expected a name and sizes above 0, got {self}")
 
 
@@ -72,9 +73,8 @@ class FileEntry:
 
     def __post_init__(self) -> None:
         """Refuse what no file could be."""
-        size, digest = self.size_bytes, self.sha256
-        sized = _whole(size) and 0 <= size <= MAX_FILE_BYTES
-        if not sized or not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+        hashed = isinstance(self.sha256, str) and _SHA256.fullmatch(self.sha256)
+        if not hashed or not is_whole(self.size_bytes, 0, MAX_FILE_BYTES):
             raise BundleError(f"manifest files: expected a SHA-256 and 0 to {MAX_FILE_BYTES} bytes, got {self}")
 
 
@@ -146,11 +146,10 @@ class Manifest:
         """Refuse a manifest that no device could use."""
         if not _NAME.fullmatch(self.name):
             raise BundleError(f"manifest name: expected 1 to 64 of a-z 0-9 _ -, got {self.name!r}")
-        if not _whole(self.version) or self.version < 1:
+        if not is_whole(self.version, 1):
             raise BundleError(f"manifest version: expected 1 or more, got {self.version!r}")
         sizes = self.slate_sizes
-        ascending = bool(sizes) and all(map(_whole, sizes)) and list(sizes) == sorted(set(sizes))
-        if not ascending or not 1 <= sizes[0] <= sizes[-1] <= 4096:
+        if not sizes or not all(is_whole(size, 1, 4096) for size in sizes) or list(sizes) != sorted(set(sizes)):
             raise BundleError(f"manifest slate_sizes: expected ascending sizes from 1 to 4096, got {list(sizes)}")
         names = [parameter.name for parameter in self.trainable]
         if len({name.replace(".", "_") for name in names}) != len(names):
@@ -163,16 +162,17 @@ class Manifest:
             _check_types(record)
         if not all(isinstance(key, str) and isinstance(value, str) for key, value in self.runtimes.items()):
             raise BundleError(f"manifest runtimes: expected names and versions, got {dict(self.runtimes)}")
-        if not all(isinstance(key, str) and _of_type("float", value) for key, value in self.report.items()):
+        if not all(isinstance(key, str) and is_finite(value) for key, value in self.report.items()):
             raise BundleError(f"manifest report: expected names and finite numbers, got {dict(self.report)}")
         if unknown := set(self.files) - FILES:
             raise BundleError(f"manifest files: unknown names {sorted(unknown)}; expected among {sorted(FILES)}")
 
     def to_json(self) -> bytes:
         """Canonical bytes: sorted keys, no space, UTF-8, a closing newline."""
-        body = {"format": FORMAT, **dataclasses.asdict(self), "schema": self.schema.to_json()}
-        body["ranking"] = self.ranking.to_json()
-        text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+        body = {"format": FORMAT, **vars(self), "schema": self.schema.to_json(), "ranking": self.ranking.to_json()}
+        text = json.dumps(
+            body, default=vars, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+        )
         return text.encode() + b"\n"
 
     @classmethod
@@ -185,7 +185,7 @@ class Manifest:
         if len(data) > MAX_MANIFEST_BYTES:
             raise BundleError(f"{MANIFEST}: {len(data)} bytes; expected at most {MAX_MANIFEST_BYTES}")
         try:
-            body = json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+            body = json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=no_constant)
             if not isinstance(body, dict) or body.pop("format", None) != FORMAT:
                 raise BundleError(f"{MANIFEST}: expected format {FORMAT}; update the SDK to read a newer one")
             manifest = cls(
@@ -346,18 +346,10 @@ def _read(path: Path, size_bytes: int) -> bytes:
         raise BundleError(f"{path}: can't be read ({error.strerror}); is this the folder of a bundle?") from error
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _of_type(declared: str, value: Any) -> bool:
     if value is None or isinstance(value, str):
         return ("None" if value is None else "str") in declared
-    return _whole(value) if declared == "int" else "float" in declared and _finite(value)
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return is_whole(value) if declared == "int" else "float" in declared and is_finite(value)
 
 
 def _check_types(record: PrivacyStatement | PrivacyPolicy | Lineage) -> None:
@@ -373,7 +365,3 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(body) != len(pairs):
         raise BundleError(f"{MANIFEST}: a key stands twice among {[key for key, _ in pairs]}")
     return body
-
-
-def _no_constant(name: str) -> float:
-    raise BundleError(f"{MANIFEST}: {name} is not a number that JSON allows")

@@ -7,7 +7,6 @@ apart, the order is clear and no further stage, nor the model, need run.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from pocketrank.checks import is_finite, is_whole
 from pocketrank.errors import InputError
 
 Array = npt.NDArray[np.float32]
@@ -40,12 +40,11 @@ class Prune:
         Raises:
             InputError: A value is of the wrong type or out of range.
         """
-        whole = isinstance(self.keep, int) and not isinstance(self.keep, bool)
-        margin = self.stop_margin
         weighs = isinstance(self.weights, Mapping) and all(
-            isinstance(column, str) and _finite(weight) for column, weight in self.weights.items()
+            isinstance(column, str) and is_finite(weight) for column, weight in self.weights.items()
         )
-        if not whole or self.keep < 1 or not weighs or not (margin is None or (_finite(margin) and margin > 0)):
+        stops = self.stop_margin is None or is_finite(self.stop_margin, above=0)
+        if not is_whole(self.keep, 1) or not weighs or not stops:
             wanted = "keep of 1 or more, finite weights by column, and a stop_margin above 0 or none"
             raise InputError(f"cascade: expected {wanted}, got {self}")
 
@@ -53,7 +52,7 @@ class Prune:
 Cascade = Sequence[Prune]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pruned:
     """How a cascade left ``n`` candidates.
 
@@ -135,7 +134,3 @@ def _clear(scores: npt.NDArray[np.float64], margin: float | None, k: int | None)
         return False
     leads = -np.diff(scores[: None if k is None else k + 1])
     return bool((leads >= margin).all())
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

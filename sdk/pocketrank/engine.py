@@ -36,7 +36,12 @@ class Engine:
         self.schema = bundle.manifest.schema
         self.columns = self.schema.columns
         self.scorer = Scorer(bundle)
-        self.vectors = item_vectors(bundle)
+        self.vectors: ItemVectors | None = None
+        if self.schema.uses_vectors:
+            if VECTORS not in bundle.files:
+                wanted = "the schema has a similarity feature; export the bundle again"
+                raise BundleError(f"{VECTORS} is missing, and {wanted}")
+            self.vectors = ItemVectors.of(bundle.files[VECTORS])
 
     @cached_property
     def baseline(self) -> Array:
@@ -52,12 +57,3 @@ class Engine:
             InputError: It weighs a column that the schema lacks, or has too many stages.
         """
         cascade.check(stages, self.columns)
-
-
-def item_vectors(bundle: Bundle) -> ItemVectors | None:
-    """The item vectors of ``bundle``; None where its schema needs none."""
-    if not bundle.manifest.schema.uses_vectors:
-        return None
-    if VECTORS not in bundle.files:
-        raise BundleError(f"{VECTORS} is missing, and the schema has a similarity feature; export the bundle again")
-    return ItemVectors.of(bundle.files[VECTORS])

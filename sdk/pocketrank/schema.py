@@ -8,11 +8,10 @@ so that ranking and replayed training logs can't drift apart: both call
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +39,8 @@ AT: Final = "at_s"
 Source = Literal["candidate", "context"]
 
 
-@dataclass(frozen=True, kw_only=True)
+# The bases are never made, and the methods that a dataclass gets take time at the start.
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class _Feature:
     name: str
 
@@ -48,11 +48,6 @@ class _Feature:
     def columns(self) -> tuple[str, ...]:
         """Names of the model's columns."""
         return (self.name,)
-
-    @property
-    def private(self) -> bool:
-        """Whether it is computed from the device's own events."""
-        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +78,7 @@ class Flag(_Feature):
     max_age_s: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class _Field(_Feature):
     """Words: one column for each of the vocabulary, and for those outside it hash buckets, or one column, or none."""
 
@@ -125,7 +120,7 @@ class Categories(_Field):
     kind: ClassVar[str] = "categories"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class _Engagement(_Feature):
     """An aggregation over the events of engagement, newest first.
 
@@ -136,11 +131,6 @@ class _Engagement(_Feature):
     half_life_events: float | None = None
     last: int | None = None
     min_value: float | None = None
-
-    @property
-    def private(self) -> bool:
-        """Whether it is computed from the device's own events."""
-        return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,11 +146,6 @@ class Embedding(_Engagement):
     measure: Literal["cosine", "dot"] = "cosine"
     to: Literal["context", "device"] = "context"
     max_age_s: float | None = None
-
-    @property
-    def private(self) -> bool:
-        """Whether it is computed from the device's own events."""
-        return self.to == "device"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,11 +245,6 @@ class Rate(_Feature):
     prior_taken: float = 1.0
     prior_shown: float = 10.0
 
-    @property
-    def private(self) -> bool:
-        """Whether it is computed from the device's own events."""
-        return True
-
 
 @dataclass(frozen=True, kw_only=True)
 class Fatigue(_Feature):
@@ -278,21 +258,10 @@ class Fatigue(_Feature):
     field: str | None = None
     half_life_events: float | None = None
 
-    @property
-    def private(self) -> bool:
-        """Whether it is computed from the device's own events."""
-        return True
-
 
 DeviceFeature = Affinity | Similarity | Level | Recency | Count | Rate | Fatigue
 Feature = Number | Flag | Category | Categories | Embedding | Clock | Interaction | DeviceFeature
-_KINDS: Final[Mapping[str, type[Feature]]] = {
-    cls.kind: cls
-    for cls in (
-        *(Number, Flag, Category, Categories, Embedding, Clock, Interaction),
-        *(Affinity, Similarity, Level, Recency, Count, Rate, Fatigue),
-    )
-}
+_KINDS: Final[Mapping[str, type[Feature]]] = {cls.kind: cls for cls in get_args(Feature)}
 
 
 @dataclass(frozen=True)
@@ -335,7 +304,7 @@ class Schema:
         """Whether ``feature`` is computed from the device's own events; an interaction is where one of its parts is."""
         if isinstance(feature, Interaction):
             return any(self.is_private(part) for part in self.parts(feature))
-        return feature.private
+        return isinstance(feature, DeviceFeature) or (isinstance(feature, Embedding) and feature.to == "device")
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -362,7 +331,7 @@ class Schema:
 
     def to_json(self) -> list[dict[str, Any]]:
         """Plain values for the manifest."""
-        return [{"kind": feature.kind, **dataclasses.asdict(feature)} for feature in self.features]
+        return [{"kind": feature.kind, **vars(feature)} for feature in self.features]
 
     @classmethod
     def from_json(cls, body: Sequence[Mapping[str, Any]]) -> Schema:

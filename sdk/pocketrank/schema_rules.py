@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from functools import partial
 from typing import Final, NoReturn
 
 from pocketrank import schema as kinds
+from pocketrank.checks import is_finite, is_whole
 from pocketrank.errors import BundleError
 from pocketrank.schema import (
     AT,
@@ -60,14 +60,6 @@ def _refuse(feature: kinds.Feature, expected: str) -> NoReturn:
     raise BundleError(f"schema: {feature!s:.300}: expected {expected}")
 
 
-def _number(value: object, *, above: float = -math.inf, below: float = math.inf) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and above < value < below
-
-
-def _whole(value: object, least: int, most: float = math.inf) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
 def _require(feature: kinds.Feature, ok: bool, expected: str) -> None:  # noqa: FBT001
     if not ok:
         _refuse(feature, expected)
@@ -83,10 +75,10 @@ def _check_shared(feature: kinds.Feature, schema: kinds.Schema) -> None:
     given = vars(feature)
     require(given.get("source", "candidate") in {"candidate", "context"}, "source candidate or context")
     age, half_life, last, least = (given.get(key) for key in ("max_age_s", "half_life_events", "last", "min_value"))
-    require(age is None or _number(age, above=0), "max_age_s above 0")
-    require(half_life is None or _number(half_life, above=0), "half_life_events above 0")
-    require(last is None or _whole(last, 1), "last, a whole number above 0")
-    require(least is None or _number(least), "a finite min_value")
+    require(age is None or is_finite(age, above=0), "max_age_s above 0")
+    require(half_life is None or is_finite(half_life, above=0), "half_life_events above 0")
+    require(last is None or is_whole(last, 1), "last, a whole number above 0")
+    require(least is None or is_finite(least), "a finite min_value")
     if "field" in given and (feature.kind not in {"count", "rate", "fatigue"} or given["field"] is not None):
         fields = sorted(schema.categories)
         require(given["field"] in fields, f"field to name a category or categories feature of candidates: {fields}")
@@ -99,14 +91,14 @@ def _check(feature: kinds.Feature) -> None:
         case kinds.Number():
             transforms = {"identity", "log1p", "sqrt", "clip"}
             require(feature.transform in transforms, "transform identity, log1p, sqrt or clip")
-            require(_number(feature.default, above=-LARGEST, below=LARGEST), "a finite default that fits a float32")
+            require(is_finite(feature.default, above=-LARGEST, below=LARGEST), "a finite default that fits a float32")
             _check_clip(feature)
         case kinds.Flag():
             require(isinstance(feature.default, bool), "default true or false")
         case kinds.Category() | kinds.Categories():
             _check_words(feature)
         case kinds.Embedding():
-            require(_whole(feature.width, 1, MAX_WIDTH), f"width, a whole number from 1 to {MAX_WIDTH}")
+            require(is_whole(feature.width, 1, MAX_WIDTH), f"width, a whole number from 1 to {MAX_WIDTH}")
             require(feature.measure in {"cosine", "dot"}, "measure cosine or dot")
             require(feature.to in {"context", "device"}, "to context or device")
             weighed = any(value is not None for value in (feature.half_life_events, feature.last, feature.min_value))
@@ -116,9 +108,9 @@ def _check(feature: kinds.Feature) -> None:
         case kinds.Similarity():
             require(feature.reduce in {"mean", "max"}, "reduce mean or max")
         case kinds.Level():
-            require(_number(feature.prior_events, above=0), "prior_events above 0")
+            require(is_finite(feature.prior_events, above=0), "prior_events above 0")
         case kinds.Rate():
-            fits = _number(feature.prior_shown, above=0) and _number(feature.prior_taken, above=0)
+            fits = is_finite(feature.prior_shown, above=0) and is_finite(feature.prior_taken, above=0)
             require(fits and feature.prior_shown > feature.prior_taken, "prior_shown above prior_taken above 0")
 
 
@@ -127,7 +119,7 @@ def _check_clip(feature: kinds.Number) -> None:
     if feature.transform != "clip":
         if low is not None or high is not None:
             _refuse(feature, "low and high only where transform is clip")
-    elif not (_number(low, above=-LARGEST) and _number(high, below=LARGEST) and low < high):  # type: ignore[operator]  # numbers both
+    elif not (is_finite(low, above=-LARGEST) and is_finite(high, below=LARGEST) and low < high):
         _refuse(feature, "low below high, both finite, for clip")
 
 
@@ -139,7 +131,7 @@ def _check_words(field: kinds.Category | kinds.Categories) -> None:
         _refuse(field, f"at most {MAX_VOCABULARY} different values")
     if not all(len(word) <= MAX_TEXT for word in words):
         _refuse(field, f"values of at most {MAX_TEXT} characters")
-    if not _whole(buckets, 0, MAX_BUCKETS):
+    if not is_whole(buckets, 0, MAX_BUCKETS):
         _refuse(field, f"hash_buckets, a whole number from 0 to {MAX_BUCKETS}")
     if not isinstance(field.unknown_bucket, bool) or not isinstance(field.model_input, bool):
         _refuse(field, "unknown_bucket and model_input true or false")

@@ -280,6 +280,10 @@ TAMPERED: dict[str, tuple[Callable[[Path], None], str]] = {
         with_text('"delta":0.0', '"delta":1e999'),
         r"PrivacyStatement.delta: expected float, got inf",
     ),
+    "beyond any float": (
+        with_text('"delta":0.0', f'"delta":1{"0" * 400}'),
+        r"PrivacyStatement.delta: expected float, got 1000",
+    ),
     "a space more": (with_text('"version":3', '"version": 3'), r"not in canonical form"),
     "another order": (with_text('"version":3}', '"version":3,"a":1}'), r"not a manifest"),
     "no newline": (resized(MANIFEST, lambda content: content.rstrip()), r"not in canonical form"),

@@ -97,6 +97,7 @@ def test_equal_scores_keep_the_order_given() -> None:
         {"keep": 1.5},
         {"keep": True},
         {"keep": 5, "weights": {"fit": float("nan")}},
+        {"keep": 5, "weights": {"fit": 10**400}},
         {"keep": 5, "weights": {"fit": "much"}},
         {"keep": 5, "weights": ["fit"]},
         {"keep": 5, "stop_margin": 0},

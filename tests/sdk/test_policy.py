@@ -9,18 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketrank.errors import InputError
-from pocketrank.policy.rules import (
-    MAX_RULES,
-    MAX_TEXT,
-    MAX_VALUES,
-    Boost,
-    Condition,
-    Diversity,
-    MinShare,
-    Pin,
-    Policy,
-    Quota,
-)
+from pocketrank.policy import Boost, Condition, Diversity, MinShare, Pin, Policy, Quota
+from pocketrank.policy.rules import MAX_RULES, MAX_TEXT, MAX_VALUES
 
 US = Condition("publisher", "eq", "us")
 NAMES = st.text(min_size=1, max_size=8)

@@ -14,7 +14,6 @@ from pocketrank.store import DeviceStore
 
 STORE_KEY: Final = "POCKETRANK_STORE_KEY"
 """Environment variable with the key of an encrypted store: 64 hex digits."""
-_DATABASE: Final = b"SQLite format 3\0"
 _JSON: Final = "pocketrank.json"
 
 
@@ -41,12 +40,10 @@ def open_store(path: Path) -> closing[DeviceStore]:
 
     Raises:
         InputError: The variable does not hold a key; the message does not show it.
-        StoreError: As ``DeviceStore``; or the file is no database at all.
+        StoreError: As ``DeviceStore``; or the file is empty, and no store is begun here.
     """
-    # A store takes such a file for a damaged one and sets it aside: here it is more likely a slip of the finger.
-    with path.open("rb") as file:
-        if file.read(len(_DATABASE)) != _DATABASE:
-            raise StoreError(f"{path}: expected a device store, and it is no SQLite database; name another file")
+    if path.stat().st_size == 0:
+        raise StoreError(f"{path}: expected a device store, and it is empty; name another file")
     return closing(DeviceStore(path, key=_key(os.environ.get(STORE_KEY, ""))))
 
 

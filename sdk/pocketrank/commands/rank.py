@@ -12,6 +12,7 @@ from typing import Annotated, Any, BinaryIO, Final
 
 import typer
 
+from pocketrank.checks import is_whole, no_constant
 from pocketrank.commands import Exit
 from pocketrank.commands.options import BundleFolder, Json, open_store, remember_json
 from pocketrank.commands.output import emit, table, tell
@@ -114,20 +115,16 @@ def parse_request(line: bytes | None) -> Request:
     context, k, policy = body.get("context"), body.get("k"), body.get("policy")
     if context is not None and not isinstance(context, dict):
         raise InputError(f"context: expected an object, got {context!r:.80}")
-    if k is not None and (not isinstance(k, int) or isinstance(k, bool)):
+    if k is not None and not is_whole(k):
         raise InputError(f"k: expected a whole number, got {k!r:.80}")
     return Request(body["candidates"], context or {}, k, None if policy is None else Policy.from_json(policy))
 
 
 def _json(name: str, data: bytes) -> Any:
     try:
-        return json.loads(data.decode(), parse_constant=_no_constant)
+        return json.loads(data.decode(), parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name}: not JSON ({error})") from error
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number that JSON allows")
 
 
 def _object(name: str, data: bytes) -> dict[str, Any]:

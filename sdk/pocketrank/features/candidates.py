@@ -26,7 +26,7 @@ _FIRST_MONDAY_DAYS: Final = 4
 """1970 began with a Thursday."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Columns:
     """``n`` candidates that were checked, and the context that they stand in.
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -57,8 +57,7 @@ class Words:
         return self._unknown
 
 
-@dataclass(frozen=True)
-class FieldGroup:
+class FieldGroup(NamedTuple):
     """Device features that look at one field, or (``field`` is None) at the item itself.
 
     Rows from ``row`` on: those of ``averaged``, means over a candidate's values, then those of ``newest``, maxima.
@@ -75,8 +74,7 @@ class FieldGroup:
         return (*self.averaged, *self.newest)
 
 
-@dataclass(frozen=True)
-class Transformed:
+class Transformed(NamedTuple):
     """Rows of numbers under one transform; low and high ``[k, 2, 1]`` of those that are clipped."""
 
     transform: str

@@ -8,9 +8,8 @@ change of the history; ranking then costs a few small products.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -153,8 +152,7 @@ class History:
             self.engaged.items, self.shown.items = moved[self.engaged.items], moved[self.shown.items]
 
 
-@dataclass(frozen=True)
-class Profile:
+class Profile(NamedTuple):
     """The state of every device feature after a history.
 
     Attributes:

@@ -103,18 +103,7 @@ def snips(
     often of less variance than `ips`. The interval is by the delta method, from
     ``w_i * (r_i - value) / mean(w)``.
 
-    Args:
-        rewards: As for `ips`; so are the others.
-        logging: As for `ips`.
-        target: As for `ips`.
-        max_weight: As for `ips`.
-        units: As for `ips`.
-
-    Returns:
-        The estimate; its interval is over units.
-
-    Raises:
-        InputError: As for `ips`.
+    Arguments, result and errors are those of `ips`.
 
     Source: Swaminathan and Joachims 2015, "The self-normalized estimator for counterfactual learning", NeurIPS 28.
     """
@@ -141,21 +130,11 @@ def doubly_robust(
     where the model is any good. The model must not have been fitted on the same
     rows.
 
-    Args:
-        rewards: As for `ips`.
-        logging: As for `ips`.
-        target: As for `ips`.
-        predicted: ``[m]``, the model's reward of what was shown, finite.
-        expected: ``[m]``, ``sum(target probability of x * the model's reward of x)`` over all ``x`` that the target
-            policy could have shown there, finite.
-        max_weight: As for `ips`; the bias is that of the model, on the rows that are clipped.
-        units: As for `ips`.
-
-    Returns:
-        The estimate; its interval is over units.
-
-    Raises:
-        InputError: As for `ips`, and for ``predicted`` and ``expected``.
+    Arguments, result and errors are those of `ips`, and beside them finite
+    ``[m]``: ``predicted``, the model's reward of what was shown, and
+    ``expected``, ``sum(target probability of x * the model's reward of x)`` over
+    all ``x`` that the target policy could have shown there. Clipping biases by
+    the model's error on the rows that are clipped.
 
     Source: Dudík, Langford and Li 2011, arXiv:1103.4601.
     """

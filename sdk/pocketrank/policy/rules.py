@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal, NoReturn, TypeVar, cast
 
+from pocketrank.checks import is_finite, is_whole
 from pocketrank.errors import InputError
 
 MAX_RULES: Final = 256
@@ -73,7 +74,7 @@ class Condition:
             if not isinstance(value, tuple) or not 1 <= len(value) <= MAX_VALUES or not all(map(_is_scalar, value)):
                 _refuse("condition", f"value of {self.op}", f"1 to {MAX_VALUES} {_SCALARS}", value)
         elif self.op in ORDER:
-            if not _is_number(value):
+            if not is_finite(value):
                 _refuse("condition", f"value of {self.op}", "a finite number", value)
         elif self.op == EXISTS:
             if not isinstance(value, bool):
@@ -123,7 +124,7 @@ class Boost:
     def __post_init__(self) -> None:
         """Refuse a boost that moves nothing, or out of all bounds."""
         _condition("boost", self.condition)
-        if not _is_number(self.by) or self.by == 0 or abs(self.by) > MAX_BOOST:
+        if not is_finite(self.by) or self.by == 0 or abs(self.by) > MAX_BOOST:
             _refuse("boost", "by", f"a number from {-MAX_BOOST:g} to {MAX_BOOST:g} and not 0", self.by)
 
     def __str__(self) -> str:
@@ -171,9 +172,9 @@ class MinShare:
     def __post_init__(self) -> None:
         """Refuse what is no share, or no significance."""
         _condition("share", self.condition)
-        if not _is_number(self.share) or not 0 < self.share < 1:
+        if not is_finite(self.share) or not 0 < self.share < 1:
             _refuse("share", "share", "a number above 0 and below 1", self.share)
-        if not _is_number(self.alpha) or not 0 < self.alpha <= 0.5:
+        if not is_finite(self.alpha) or not 0 < self.alpha <= 0.5:
             _refuse("share", "alpha", "a number above 0 and at most 0.5", self.alpha)
 
     def __str__(self) -> str:
@@ -203,7 +204,7 @@ class Diversity:
         """Refuse what no method could do."""
         if self.method not in {"mmr", "dpp"}:
             _refuse("diversity", "method", "mmr or dpp", self.method)
-        if not _is_number(self.weight) or not 0 <= self.weight <= 1:
+        if not is_finite(self.weight) or not 0 <= self.weight <= 1:
             _refuse("diversity", "weight", "a number from 0 to 1", self.weight)
         _whole("diversity", "top", self.top, 1, MAX_PLACES)
         _text("diversity", "by", self.by)
@@ -357,7 +358,7 @@ def _text(rule: str, name: str, value: Any) -> None:
 
 
 def _whole(rule: str, name: str, value: Any, least: int, most: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+    if not is_whole(value, least, most):
         _refuse(rule, name, f"a whole number from {least} to {most}", value)
 
 
@@ -366,13 +367,8 @@ def _condition(rule: str, value: Any) -> None:
         _refuse(rule, "condition", "a Condition", value)
 
 
-def _is_number(value: Any) -> bool:
-    """A finite number; written so that no int is too large to be looked at."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e308
-
-
 def _is_scalar(value: Any) -> bool:
-    return isinstance(value, bool) or _is_number(value) or (isinstance(value, str) and len(value) <= MAX_TEXT)
+    return isinstance(value, bool) or is_finite(value) or (isinstance(value, str) and len(value) <= MAX_TEXT)
 
 
 def _word(value: Scalar) -> str:
