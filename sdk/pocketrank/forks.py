@@ -23,7 +23,7 @@ class Part:
         _FORKS.parts[self] = None
 
     def before_fork(self, deadline_s: float) -> None:
-        """This process is about to fork, and may wait for other threads until ``time.monotonic()`` is ``deadline_s``."""
+        """This process is about to fork; wait for others until ``deadline_s`` of ``time.monotonic()`` at most."""
 
     def after_fork(self) -> None:
         """This process has forked, or failed to."""
@@ -33,7 +33,7 @@ class Part:
 
 
 class Lock(Part):
-    """A lock that a thread may take again while it holds it, and that is free in a child if the forking thread's own.
+    """A lock that its holder may take again, and that no thread left behind by a fork holds.
 
     Attributes:
         whole: Whether no other thread was inside at the newest fork.

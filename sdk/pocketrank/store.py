@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Final, TypeVar
@@ -22,6 +23,7 @@ from pocketrank.bundle import load_arrays, save_arrays
 from pocketrank.encryption import Cipher, Clear, check_key
 from pocketrank.errors import InputError, StoreError
 from pocketrank.store_file import MEMORY, StoreFile
+from pocketrank.store_opening import prepare
 from pocketrank.store_records import (
     CLICK,
     MAX_VALUE,
@@ -73,7 +75,8 @@ class DeviceStore:
     ) -> None:
         """Open or create the store at ``path``; ``":memory:"`` keeps nothing.
 
-        A file that is damaged is set aside and a fresh one is begun; ``set_aside`` names it.
+        A device store that is damaged is set aside and a fresh one is begun; ``set_aside`` names it. Any other file at
+        ``path`` is refused, and neither changed nor moved.
 
         Args:
             path: The file; its log lies beside it.
@@ -96,9 +99,10 @@ class DeviceStore:
         self._cipher: Cipher = Clear()
         self._rows_left = 0
         self._bytes_left = 0
+        self._numbered = 0
+        """Largest number of an impression that was given out; a fresh file goes on from it."""
         self._file = StoreFile(self.path, self._prepare, self._share(_LOG_SHARE))
-        self.lock = self._file.lock
-        """Held by every call; a thread that holds it keeps the others out."""
+        self.lock: Final = self._file.lock  # held by every call; a thread that holds it keeps the others out
 
     @property
     def set_aside(self) -> Path | None:
@@ -166,6 +170,7 @@ class DeviceStore:
         bundle: str,
         scores: npt.ArrayLike | None = None,
         propensities: npt.ArrayLike | None = None,
+        number: int | None = None,
     ) -> int:
         """Keep a slate that was shown; returns its number, which ``record_outcome`` takes.
 
@@ -176,6 +181,8 @@ class DeviceStore:
             bundle: Digest of the bundle that ranked.
             scores: ``[n]``, NaN where the model gave none.
             propensities: ``[n]``, above 0 and at most 1.
+            number: Of an impression that this one takes the place of; its outcomes stay. One that has been dropped
+                comes back under a number of its own, without them.
 
         Raises:
             InputError: An array has another shape, a propensity is out of range, the time is not finite, or all of it
@@ -187,10 +194,12 @@ class DeviceStore:
         day = tables.day(at_s)
 
         def write(db: sqlite3.Connection) -> int:
-            number = tables.next_impression(db)
-            sealed = self._cipher.seal(content, tables.impression_place(number, day))
-            db.execute("INSERT INTO impressions VALUES (?, ?, ?)", (number, day, sealed))
-            return number
+            kept = number
+            if kept is None or not tables.has_impression(db, kept, self._bounds(db)):
+                kept = self._numbered = max(tables.next_impression(db), self._numbered + 1)
+            sealed = self._cipher.seal(content, tables.impression_place(kept, day))
+            db.execute(tables.KEEP_IMPRESSION, (kept, day, sealed))
+            return kept
 
         return self._write(write, size=len(content))
 
@@ -318,22 +327,11 @@ class DeviceStore:
 
     def size(self) -> StoreSize:
         """How much there is."""
-
-        def count(db: sqlite3.Connection) -> tuple[int, int, int, int, int]:
-            bounds = self._bounds(db)
-            counted = f"SELECT count(*), coalesce(sum(shown), 0) FROM ({tables.EVENTS})"  # noqa: S608  (our own)
-            events, shown = db.execute(counted, bounds).fetchone()
-            kept = f"SELECT id FROM ({tables.IMPRESSIONS})"  # noqa: S608  (our own)
-            (impressions,) = db.execute(f"SELECT count(*) FROM ({kept})", bounds).fetchone()  # noqa: S608
-            within = f"SELECT count(*) FROM outcomes WHERE impression IN ({kept})"  # noqa: S608
-            (outcomes,) = db.execute(within, bounds).fetchone()
-            return events - shown, shown, impressions, outcomes, tables.file_bytes(db)
-
-        events, shown, impressions, outcomes, held = self._file.read(count)
+        found = self._file.read(lambda db: tables.size(db, self._bounds(db)))
         if self.path != MEMORY:
             beside = (Path(self.path + suffix) for suffix in ("", "-wal", "-shm"))
-            held = sum(path.stat().st_size for path in beside if path.exists())
-        return StoreSize(events, shown, impressions, outcomes, held)
+            found = replace(found, bytes=sum(path.stat().st_size for path in beside if path.exists()))
+        return found
 
     def wipe(self) -> None:
         """Forget everything, overwriting it in the file, and delete files that were set aside.
@@ -358,7 +356,7 @@ class DeviceStore:
     # ---------------------------------------------------------------------------------------------------------- bounds
 
     def _prepare(self, db: sqlite3.Connection) -> None:
-        self._cipher = tables.prepare(db, self.path, self._key)
+        self._cipher = prepare(db, self.path, self._key)
         self._rows_left = 0
         if tables.file_bytes(db) > self._share(_FILE_SHARE):
             with tables.transaction(db):

@@ -12,17 +12,15 @@ from typing import Final, TypeVar
 
 from pocketrank.errors import StoreError
 from pocketrank.forks import Lock, Part
+from pocketrank.store_opening import may_be_store, version
 from pocketrank.store_records import DamagedError
-from pocketrank.store_tables import APPLICATION, roll_back, transaction, version
+from pocketrank.store_tables import roll_back, transaction
 
 MEMORY: Final = ":memory:"
 _BUSY_S: Final = 5.0
-_MAGIC: Final = b"SQLite format 3\0"
-_APPLICATION_AT: Final = 68
-"""Where the header holds the application_id, big-endian: section 1.3 of SQLite's file format."""
 _CORRUPT: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_FAILURES: Final = (sqlite3.Error, UnicodeDecodeError)
-"""What sqlite3 raises; the second where its message quotes a damaged page."""
+_FAILURES: Final = (sqlite3.Error, UnicodeDecodeError, MemoryError)
+"""What sqlite3 raises; the second where its message quotes a damaged page, the third where one tells of huge rows."""
 _BESIDE: Final = ("-wal", "-shm")
 
 T = TypeVar("T")
@@ -94,10 +92,11 @@ class StoreFile(Part):
         with self.lock:
             if self._grouped:
                 raise StoreError(f"{self.path}: not while calls are made together; do it after them")
+            db = self.connection()
             try:
-                return work(self.connection())
+                return work(db)
             except _FAILURES as error:
-                raise self._translated(error, "can't be changed ({}); try again") from error
+                raise self._translated(error, "can't be changed ({}); try again", db) from error
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -115,7 +114,7 @@ class StoreFile(Part):
             try:
                 db.execute("BEGIN IMMEDIATE")
             except _FAILURES as error:
-                raise self._translated(error, refusal) from error
+                raise self._translated(error, refusal, db) from error
             self._grouped, self._failure = True, None
             try:
                 yield
@@ -124,7 +123,7 @@ class StoreFile(Part):
                 try:
                     db.execute("COMMIT")
                 except _FAILURES as error:
-                    self._failure = self._translated(error, refusal)
+                    self._failure = self._translated(error, refusal, db)
                     raise self._failure from error
             finally:
                 roll_back(db)
@@ -148,7 +147,7 @@ class StoreFile(Part):
             with transaction(db, begin):
                 return work(db)
         except _FAILURES as error:
-            raise self._translated(error, refusal) from error
+            raise self._translated(error, refusal, db) from error
 
     def _run_in_group(self, work: Callable[[sqlite3.Connection], T], refusal: str) -> T:
         if self._failure is not None or self._db is None:
@@ -156,14 +155,14 @@ class StoreFile(Part):
         try:
             return work(self._db)
         except _FAILURES as error:
-            self._failure = self._translated(error, refusal)
+            self._failure = self._translated(error, refusal, self._db)
             raise self._failure from error
         except DamagedError as error:
             self._failure = error
             raise
 
-    def _translated(self, error: Exception, refusal: str) -> StoreError:
-        kind = DamagedError if is_damage(error) else StoreError
+    def _translated(self, error: Exception, refusal: str, db: sqlite3.Connection) -> StoreError:
+        kind = DamagedError if is_damage(error, db) else StoreError
         return kind(f"{self.path}: {refusal.format(error)}")
 
     # ------------------------------------------------------------------------------------------------------ connection
@@ -193,6 +192,8 @@ class StoreFile(Part):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if not path.exists():
                     path.touch(mode=0o600)
+                elif not may_be_store(path):
+                    raise StoreError(f"{self.path}: not a device store; choose another path (the file is as it was)")
             db = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         except (*_FAILURES, OSError) as error:
             raise StoreError(f"{self.path}: {refusal.format(error)}") from error
@@ -212,11 +213,13 @@ class StoreFile(Part):
             ):
                 db.execute(f"PRAGMA {setting}")
             self._prepare(db)
-        except BaseException as error:
+        except _FAILURES as error:
+            translated = self._translated(error, refusal, db)
             db.close()
-            if not isinstance(error, _FAILURES):
-                raise
-            raise self._translated(error, refusal) from error
+            raise translated from error
+        except BaseException:
+            db.close()
+            raise
         return db
 
     def _disconnect(self) -> None:
@@ -237,17 +240,13 @@ class StoreFile(Part):
     # --------------------------------------------------------------------------------------------------------- damage
 
     def _move_aside(self) -> None:
-        """Rename a damaged file, unless another process has done so or it is not ours; older ones go."""
+        """Rename a damaged file, unless another process has done so; older ones go."""
         identity, known = self._identity_now(), self._db is not None
         self._disconnect()
         if known and identity != self._identity:
             return
         path = Path(self.path)
         try:
-            with path.open("rb") as file:
-                head = file.read(_APPLICATION_AT + 4)
-            if head.startswith(_MAGIC) and head[_APPLICATION_AT:] != APPLICATION.to_bytes(4, "big"):
-                raise StoreError(f"{self.path}: a damaged database of another application; choose another path")
             older = self.files_aside()
             numbers = [int(found.name.rpartition("-")[2]) for found in older if not found.name.endswith(_BESIDE)]
             target = path.with_name(f"{path.name}.corrupt-{max(numbers, default=0) + 1}")
@@ -301,8 +300,13 @@ class StoreFile(Part):
         self._grouped = False
 
 
-def is_damage(error: Exception) -> bool:
+def is_damage(error: Exception, db: sqlite3.Connection) -> bool:
     """Whether SQLite says that the file itself is not what it was."""
+    if isinstance(error, MemoryError):
+        try:
+            return bool(db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",))
+        except _FAILURES:
+            return True
     return isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _CORRUPT
 
 

@@ -1,4 +1,4 @@
-"""Tables of the device store: what is in them, how older ones become these, and what leaves when they are full.
+"""Tables of the device store: what is in them, and what leaves when they are full.
 
 Only row ids, day numbers, whether an event was an engagement, and which impression an outcome is of stand in columns of
 their own. All else is one sealed ``content``; its place (table and these columns) is authenticated with it.
@@ -6,27 +6,14 @@ their own. All else is one sealed ``content``; its place (table and these column
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Final
 
-import numpy as np
-
-from pocketrank.encryption import SALT_BYTES, Cipher, Clear, Sealed
-from pocketrank.errors import StoreError
-from pocketrank.store_records import (
-    CLICK,
-    Event,
-    Limits,
-    decoding,
-    encode_event,
-    encode_impression,
-    encode_outcome,
-)
+from pocketrank.encryption import Cipher
+from pocketrank.store_records import DamagedError, Limits, StoreSize, decoding
 
 SCHEMA_VERSION: Final = 2
 APPLICATION: Final = 0x506F5261
@@ -36,13 +23,14 @@ KEPT_BUNDLES: Final = 2
 
 DAY_S: Final = 86_400.0
 _FAR_DAY: Final = 1e9
-_CHECK: Final = b"pocketrank"
 
-_TABLES: Final = (
+OUTCOMES_BEGIN: Final = "CREATE TABLE outcomes (impression INTEGER NOT NULL REFERENCES impressions(id)"
+"""How the text of this table has begun in every version; SQLite keeps it in the file's first page."""
+TABLES: Final = (
     "CREATE TABLE events (id INTEGER PRIMARY KEY, day INTEGER NOT NULL, shown INTEGER NOT NULL, content BLOB NOT NULL)",
     # AUTOINCREMENT: an outcome that comes late must not meet another slate of the same number.
     "CREATE TABLE impressions (id INTEGER PRIMARY KEY AUTOINCREMENT, day INTEGER NOT NULL, content BLOB NOT NULL)",
-    """CREATE TABLE outcomes (impression INTEGER NOT NULL REFERENCES impressions(id) ON DELETE CASCADE,
+    f"""{OUTCOMES_BEGIN} ON DELETE CASCADE,
     tag BLOB NOT NULL, content BLOB NOT NULL, PRIMARY KEY (impression, tag)) WITHOUT ROWID""",
     "CREATE TABLE personal (id INTEGER PRIMARY KEY, bundle BLOB NOT NULL UNIQUE, content BLOB, before BLOB)",
     "CREATE TABLE progress (id INTEGER PRIMARY KEY, bundle BLOB NOT NULL UNIQUE, content BLOB NOT NULL)",
@@ -63,6 +51,10 @@ SELECT * FROM (SELECT id, day, content FROM impressions WHERE day >= :horizon OR
 ORDER BY id"""
 """Impressions within the limits, oldest first."""
 
+KEEP_IMPRESSION: Final = """
+INSERT INTO impressions VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET day = excluded.day, content = excluded.content"""
+"""Number, day and content; of an impression that is there, its outcomes stay."""
+
 _TRIM: Final = (
     "DELETE FROM events WHERE day < :horizon",
     "DELETE FROM impressions WHERE day < :horizon",
@@ -79,7 +71,7 @@ _OLDEST: Final = (
 )
 
 
-# ------------------------------------------------------------------------------------------------------------- opening
+# -------------------------------------------------------------------------------------------------------- transactions
 
 
 @contextmanager
@@ -99,136 +91,6 @@ def roll_back(db: sqlite3.Connection) -> None:
     if db.in_transaction:
         with suppress(sqlite3.Error):
             db.execute("ROLLBACK")
-
-
-def version(db: sqlite3.Connection, path: str) -> int:
-    """Version of the tables, 0 in an empty file.
-
-    Raises:
-        StoreError: The file is another application's, or of a newer version.
-    """
-    # In this order: whoever makes the tables at this moment marks the file in the same transaction.
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    (owner,) = db.execute("PRAGMA application_id").fetchone()
-    (found,) = db.execute("PRAGMA user_version").fetchone()
-    if tables and owner != APPLICATION:
-        raise StoreError(f"{path}: a database of another application; choose another path")
-    if found > SCHEMA_VERSION:
-        raise StoreError(f"{path}: written by a newer PocketRank (store version {found}); update the SDK")
-    return int(found)
-
-
-def prepare(db: sqlite3.Connection, path: str, key: bytes | None) -> Cipher:
-    """Make the tables or bring them up to date, and give the cipher that their contents are kept with.
-
-    Raises:
-        StoreError: The file is not ours, newer, or not to be opened with ``key``; nothing is changed.
-        ExtraMissingError: There is a key, and cryptography is missing.
-    """
-    if version(db, path) < SCHEMA_VERSION:
-        with transaction(db):
-            _update(db, path, key)
-    return _cipher(db, path, key)
-
-
-def _update(db: sqlite3.Connection, path: str, key: bytes | None) -> None:
-    found = version(db, path)  # once more: another process may have been faster
-    if found == 0:
-        create(db)
-        if key is not None:
-            salt = os.urandom(SALT_BYTES)
-            secrets = {"salt": salt, "check": Sealed(key, salt).seal(_CHECK, "check")}
-            db.executemany("INSERT INTO secrets VALUES (?, ?)", secrets.items())
-    elif key is not None and found < SCHEMA_VERSION:
-        raise _not_encrypted(path)
-    else:
-        migrate(db, found)
-
-
-def create(db: sqlite3.Connection) -> None:
-    """Make the tables in an empty file, within the caller's transaction."""
-    for statement in _TABLES:
-        db.execute(statement)
-    db.execute(f"PRAGMA application_id={APPLICATION}")
-    db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-
-
-def migrate(db: sqlite3.Connection, found: int) -> None:
-    """Bring tables of version ``found`` up to date, step by step, within the caller's transaction."""
-    for step in range(found, SCHEMA_VERSION):
-        _MIGRATIONS[step](db)
-        db.execute(f"PRAGMA user_version={step + 1}")
-
-
-def _to_version_2(db: sqlite3.Connection) -> None:
-    """Version 1 had a column for each value, clicks alone for outcomes, and no encryption."""
-    for table in ("events", "impressions", "outcomes", "personal"):
-        db.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
-    for statement in _TABLES:
-        db.execute(statement)
-    tag = Clear().tag
-    with decoding():
-        events = db.execute("SELECT id, at_s, item, value, fields FROM old_events ORDER BY id")
-        db.executemany(
-            "INSERT INTO events VALUES (?, ?, 0, ?)",
-            (
-                (number, day(at_s), encode_event(Event(item, at_s, value, json.loads(fields))))
-                for number, at_s, item, value, fields in events
-            ),
-        )
-        impressions = db.execute("SELECT id, at_s, bundle, items, features, width FROM old_impressions ORDER BY id")
-        db.executemany(
-            "INSERT INTO impressions VALUES (?, ?, ?)",
-            ((number, day(at_s), _old_impression(at_s, *columns)) for number, at_s, *columns in impressions),
-        )
-        outcomes = db.execute("SELECT impression, item, label FROM old_outcomes")
-        db.executemany(
-            "INSERT INTO outcomes VALUES (?, ?, ?)",
-            (
-                (impression, tag(outcome_name(impression, CLICK, item)), encode_outcome(item, CLICK, label))
-                for impression, item, label in outcomes
-            ),
-        )
-        personal = db.execute("SELECT bundle, params FROM old_personal ORDER BY rowid")
-        db.executemany(
-            "INSERT INTO personal (bundle, content) VALUES (?, ?)",
-            ((tag(bundle), params) for bundle, params in personal),
-        )
-    # Numbers of slates that are long gone stay used up.
-    db.execute("DELETE FROM sqlite_sequence WHERE name = 'impressions'")
-    db.execute("UPDATE sqlite_sequence SET name = 'impressions' WHERE name = 'old_impressions'")
-    for table in ("outcomes", "events", "impressions", "personal"):
-        db.execute(f"DROP TABLE old_{table}")
-
-
-def _old_impression(at_s: float, bundle: str, items: str, features: bytes, width: int) -> bytes:
-    names = json.loads(items)
-    array = np.frombuffer(features, "<f4").reshape(len(names), width)
-    return encode_impression(names, array, at_s=at_s, bundle=bundle)
-
-
-_MIGRATIONS: Final[Mapping[int, Callable[[sqlite3.Connection], None]]] = {1: _to_version_2}
-
-
-def _cipher(db: sqlite3.Connection, path: str, key: bytes | None) -> Cipher:
-    secrets = dict(db.execute("SELECT name, content FROM secrets"))
-    if not secrets:
-        if key is not None:
-            raise _not_encrypted(path)
-        return Clear()
-    if key is None:
-        raise StoreError(f"{path}: encrypted; open it with its key")
-    with decoding():
-        cipher = Sealed(key, secrets.get("salt", b""))
-    try:
-        cipher.unseal(secrets.get("check", b""), "check")
-    except ValueError as error:
-        raise StoreError(f"{path}: encrypted with another key; open it with its own (nothing was changed)") from error
-    return cipher
-
-
-def _not_encrypted(path: str) -> StoreError:
-    return StoreError(f"{path}: not encrypted; open it without a key, or choose another path for an encrypted store")
 
 
 # -------------------------------------------------------------------------------------------------------------- places
@@ -272,6 +134,12 @@ def next_event(db: sqlite3.Connection) -> int:
 def next_impression(db: sqlite3.Connection) -> int:
     """Number of the impression to come; none is given twice."""
     return _after(db, "SELECT max(seq) FROM sqlite_sequence WHERE name = 'impressions'")
+
+
+def has_impression(db: sqlite3.Connection, number: int, values: Mapping[str, int]) -> bool:
+    """Whether there is an impression of that number within the limits; ``values`` from ``bounds``."""
+    found = f"SELECT 1 FROM ({IMPRESSIONS}) WHERE id = :number"  # noqa: S608  (our own)
+    return db.execute(found, {**values, "number": number}).fetchone() is not None
 
 
 def _after(db: sqlite3.Connection, statement: str) -> int:
@@ -340,6 +208,16 @@ def bounds(db: sqlite3.Connection, limits: Limits, now_s: float) -> dict[str, in
     }
 
 
+def size(db: sqlite3.Connection, values: Mapping[str, int]) -> StoreSize:
+    """How much there is within the limits, and in the file without its log; ``values`` from ``bounds``."""
+    counted = f"SELECT count(*), coalesce(sum(shown), 0) FROM ({EVENTS})"  # noqa: S608  (our own)
+    events, shown = db.execute(counted, values).fetchone()
+    kept = f"SELECT id FROM ({IMPRESSIONS})"  # noqa: S608
+    (impressions,) = db.execute(f"SELECT count(*) FROM ({kept})", values).fetchone()  # noqa: S608
+    (outcomes,) = db.execute(f"SELECT count(*) FROM outcomes WHERE impression IN ({kept})", values).fetchone()  # noqa: S608
+    return StoreSize(events - shown, shown, impressions, outcomes, file_bytes(db))
+
+
 def trim(db: sqlite3.Connection, values: Mapping[str, int]) -> None:
     """Delete what is past the limits of age and rows; ``values`` from ``bounds``."""
     for statement in _TRIM:
@@ -354,8 +232,15 @@ def make_room(db: sqlite3.Connection, most_bytes: int) -> None:
 
 
 def used_bytes(db: sqlite3.Connection) -> int:
-    """Bytes of the pages that hold something."""
-    return (_pragma(db, "page_count") - _pragma(db, "freelist_count")) * _pragma(db, "page_size")
+    """Bytes of the pages that hold something.
+
+    Raises:
+        DamagedError: More pages are said to be free than there are.
+    """
+    pages, free = _pragma(db, "page_count"), _pragma(db, "freelist_count")
+    if not 0 <= free <= pages:
+        raise DamagedError(f"{free} of {pages} pages are said to be free")
+    return (pages - free) * _pragma(db, "page_size")
 
 
 def file_bytes(db: sqlite3.Connection) -> int:

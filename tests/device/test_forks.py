@@ -158,7 +158,7 @@ def test_each_part_of_a_reranker_has_such_a_lock(part: Person | Meter | Latencie
 
 
 def test_a_fork_waits_for_a_thread_that_stays_inside_so_long_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pocketrank.forks.PATIENCE_S", 0.1)
+    monkeypatch.setattr("pocketrank.forks.PATIENCE_S", 0.5)
     locks = [Lock() for _ in range(30)]
     holders = [inside(lock) for lock in locks]
     started = time.monotonic()

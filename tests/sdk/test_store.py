@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pocketrank.errors import InputError, StoreError
 from pocketrank.store import DeviceStore, Event, Limits
 
+DAY_S = 86_400.0
 FEATURES = np.arange(6, dtype=np.float32).reshape(2, 3)
 EVENTS = st.lists(
     st.builds(
@@ -127,6 +128,74 @@ def test_scores_and_propensities_come_back_with_their_slate() -> None:
     np.testing.assert_array_equal(first.propensities, np.array([0.25, 1.0], np.float32))
     np.testing.assert_array_equal(first.features, FEATURES)
     assert (second.scores, second.propensities) == (None, None)
+
+
+SEALS = pytest.mark.parametrize("key", [None, bytes(32)], ids=["clear", "sealed"])
+
+
+@SEALS
+def test_an_impression_takes_the_place_of_the_one_of_its_number_and_keeps_its_outcomes(key: bytes | None) -> None:
+    store = DeviceStore(key=key)
+    first, second = shown(store), shown(store)
+    store.record_outcome(first, "a", 1.0)
+    more = np.arange(9, dtype=np.float32).reshape(3, 3)
+    found = store.record_impression(
+        ("b", "a", "c"),
+        more,
+        at_s=3 * DAY_S,
+        bundle="other",
+        scores=[3, 2, 1],
+        propensities=[1, 0.5, 0.25],
+        number=first,
+    )
+    assert found == first
+    store.record_outcome(first, "c", 0.5)
+    changed, same = store.impressions()
+    assert (changed.items, changed.at_s, changed.bundle) == (("b", "a", "c"), 3 * DAY_S, "other")
+    np.testing.assert_array_equal(changed.features, more)
+    np.testing.assert_array_equal(changed.scores, [3, 2, 1])
+    np.testing.assert_array_equal(changed.propensities, [1, 0.5, 0.25])
+    assert changed.labels.tolist() == [0.0, 1.0, 0.5]
+    assert (same.items, same.labels.tolist()) == (("a", "b"), [0.0, 0.0])
+    assert shown(store) > second
+
+
+def test_a_slate_without_scores_takes_those_of_the_one_before_with_it() -> None:
+    store = DeviceStore()
+    number = store.record_impression(("a",), FEATURES[:1], at_s=1.0, bundle="x", scores=[1], propensities=[1])
+    assert store.record_impression(("a",), FEATURES[:1], at_s=1.0, bundle="x", number=number) == number
+    (found,) = store.impressions()
+    assert (found.scores, found.propensities) == (None, None)
+
+
+@pytest.mark.parametrize("slates", [5, 400], ids=["past the limit", "gone from the file"])
+def test_an_impression_that_was_dropped_comes_back_under_a_number_of_its_own(slates: int) -> None:
+    store = DeviceStore(limits=Limits(max_impressions=5))
+    first = shown(store)
+    store.record_outcome(first, "a", 1.0)
+    others = [shown(store) for _ in range(slates)]
+    again = store.record_impression(("b", "a"), FEATURES, at_s=1.0, bundle="x", number=first)
+    assert again not in {first, *others}
+    found = store.impressions()
+    assert len(found) == 5
+    assert (found[-1].items, found[-1].labels.tolist()) == (("b", "a"), [0.0, 0.0])
+    store.record_outcome(again, "b", 1.0)
+    assert store.impressions()[-1].labels.tolist() == [1.0, 0.0]
+
+
+def test_a_number_that_was_never_given_is_not_taken() -> None:
+    store = DeviceStore()
+    assert store.record_impression(("a",), FEATURES[:1], at_s=1.0, bundle="x", number=10**9) == 1
+
+
+def test_no_number_comes_twice_though_the_file_was_begun_anew(tmp_path: Path) -> None:
+    store = DeviceStore(tmp_path / "store.sqlite")
+    before = [shown(store) for _ in range(3)]
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert shown(store) not in before
+    store.record_outcome(before[0], "a", 1.0)
+    assert [found.labels.tolist() for found in store.impressions()] == [[0.0, 0.0]]
 
 
 def test_impressions_keep_their_outcomes_apart() -> None:
@@ -317,7 +386,6 @@ def test_the_oldest_impressions_go_with_their_outcomes() -> None:
     assert store._file.read(lambda db: db.execute("SELECT count(*) FROM outcomes").fetchone()) == (0,)
 
 
-DAY_S = 86_400.0
 NOW_S = 20_000 * DAY_S
 
 
@@ -350,37 +418,49 @@ def test_what_is_too_old_leaves_the_file(tmp_path: Path) -> None:
     assert store._file.read(lambda db: db.execute("SELECT count(*), min(day) FROM events").fetchone()) == (200, 20_000)
 
 
-LARGE: dict[str, Callable[[DeviceStore, int], object]] = {
-    "events": lambda store, number: store.record(
-        [Event(f"{number}", NOW_S, fields={"text": ("x" * 6_000,)}, action="shown" if number % 2 else "engaged")]
+LARGE: dict[str, tuple[int, Callable[[DeviceStore, int], object]]] = {
+    "events": (
+        150,
+        lambda store, number: store.record(
+            [Event(f"{number}", NOW_S, fields={"text": ("x" * 6_000,)}, action="shown" if number % 2 else "engaged")]
+        ),
     ),
-    "small events": lambda store, _: store.record([Event("x", NOW_S) for _ in range(50)]),
-    "batches": lambda store, _: store.record([Event("x" * 400, NOW_S) for _ in range(50)]),
-    "impressions": lambda store, _: store.record_outcome(
-        store.record_impression([f"{i}" for i in range(100)], np.ones((100, 42), np.float32), at_s=NOW_S, bundle="d"),
-        "5",
-        1.0,
+    "small events": (300, lambda store, _: store.record([Event("x", NOW_S) for _ in range(50)])),
+    "batches": (60, lambda store, _: store.record([Event("x" * 400, NOW_S) for _ in range(50)])),
+    "impressions": (
+        80,
+        lambda store, _: store.record_outcome(
+            store.record_impression(
+                [f"{i}" for i in range(100)], np.ones((100, 42), np.float32), at_s=NOW_S, bundle="d"
+            ),
+            "5",
+            1.0,
+        ),
     ),
-    "outcomes": lambda store, number: store.record_outcome(
-        shown(store) if number % 500 == 0 else number // 500 + 1, "x" * 3_000 + str(number), 1.0
+    "outcomes": (
+        350,
+        lambda store, number: store.record_outcome(
+            shown(store) if number % 250 == 0 else number // 250 + 1, "x" * 3_000 + str(number), 1.0
+        ),
     ),
-    "parameters": lambda store, number: store.keep_personal(f"{number}", {"w": np.ones(7_000, np.float32)}),
-    "progress": lambda store, number: store.keep_progress(f"{number % 5}", bytes(30_000)),
+    "parameters": (50, lambda store, number: store.keep_personal(f"{number}", {"w": np.ones(7_000, np.float32)})),
+    "progress": (50, lambda store, number: store.keep_progress(f"{number % 5}", bytes(30_000))),
 }
+"""So many calls bring a megabyte or more."""
 
 
-@pytest.mark.parametrize("key", [None, bytes(32)], ids=["clear", "sealed"])
-@pytest.mark.parametrize("write", LARGE.values(), ids=LARGE)
+@SEALS
+@pytest.mark.parametrize(("calls", "write"), LARGE.values(), ids=LARGE)
 def test_the_files_stay_below_the_limit(
-    write: Callable[[DeviceStore, int], object], key: bytes | None, tmp_path: Path
+    calls: int, write: Callable[[DeviceStore, int], object], key: bytes | None, tmp_path: Path
 ) -> None:
     rows = 1_000_000
     limits = Limits(max_events=rows, max_shown=rows, max_impressions=rows, max_bytes=1 << 20)
     store = DeviceStore(tmp_path / "store.sqlite", key=key, limits=limits)
     sizes = []
-    for number in range(350):
+    for number in range(calls):
         write(store, number)
-        if number % 10 == 0:
+        if number % 5 == 0:
             sizes.append(bytes_of(tmp_path))
     assert max(sizes) < limits.max_bytes
     assert store.size().bytes == bytes_of(tmp_path)
@@ -391,9 +471,9 @@ def test_the_files_stay_below_the_limit(
 def test_events_of_all_kinds_at_once_stay_below_the_limit(tmp_path: Path) -> None:
     limits = Limits(max_bytes=1 << 20)
     store = DeviceStore(tmp_path / "store.sqlite", limits=limits)
-    for number in range(60):
+    for number in range(40):
         with store.together():
-            for write in LARGE.values():
+            for _, write in LARGE.values():
                 write(store, number)
         assert bytes_of(tmp_path) < limits.max_bytes
     assert store.events()[-1].item == "x" * 400
