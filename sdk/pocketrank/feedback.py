@@ -9,8 +9,7 @@ from pocketrank.errors import InputError
 from pocketrank.features.candidates import Columns
 from pocketrank.features.profile import Array
 from pocketrank.scoring import Ranking
-from pocketrank.store import DeviceStore, Event
-from pocketrank.store_records import Action
+from pocketrank.store import Action, DeviceStore, Event
 
 if TYPE_CHECKING:
     from pocketrank.explanation import Explanation

@@ -12,7 +12,7 @@ from typing import IO
 import pytest
 
 from pocketrank.store import DeviceStore, Event, Limits
-from pocketrank.store_tables import SCHEMA_VERSION
+from pocketrank.store.tables import SCHEMA_VERSION
 
 # Small, so that rows leave, pages are used again and the log is written back all the time.
 LIMITS = Limits(max_events=40, max_shown=40, max_impressions=10, max_bytes=1 << 20)
@@ -123,7 +123,7 @@ PRAGMA journal_mode=WAL;
 """
 OPENERS = """
 import os, signal, sqlite3, sys
-from pocketrank import store_opening
+from pocketrank.store import opening as store_opening
 
 def open_and_die(statements):
     db = sqlite3.connect(sys.argv[1], isolation_level=None)

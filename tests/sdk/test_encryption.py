@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketrank.encryption import KEY_BYTES, SALT_BYTES, Clear, Sealed
 from pocketrank.errors import InputError, StoreError
 from pocketrank.store import DeviceStore, Event
+from pocketrank.store.encryption import KEY_BYTES, SALT_BYTES, Clear, Sealed
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
 SALT = bytes(SALT_BYTES)

@@ -12,7 +12,7 @@ import pytest
 
 from pocketrank.errors import StoreError
 from pocketrank.store import DeviceStore, Event
-from pocketrank.store_file import is_damage
+from pocketrank.store.file import is_damage
 
 FEATURES = np.arange(6, dtype=np.float32).reshape(2, 3)
 LARGE = np.full(64, 1234.5, np.float32)

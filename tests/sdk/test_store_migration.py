@@ -10,7 +10,7 @@ import pytest
 from pocketrank.bundle import save_arrays
 from pocketrank.errors import StoreError
 from pocketrank.store import DeviceStore, Event, Limits
-from pocketrank.store_tables import APPLICATION, SCHEMA_VERSION
+from pocketrank.store.tables import APPLICATION, SCHEMA_VERSION
 
 VERSION_1 = """
 CREATE TABLE events (id INTEGER PRIMARY KEY, at_s REAL NOT NULL, item TEXT NOT NULL, value REAL NOT NULL,

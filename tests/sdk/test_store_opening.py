@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pocketrank import store_opening
 from pocketrank.errors import StoreError
 from pocketrank.store import DeviceStore, Event
-from pocketrank.store_tables import APPLICATION, SCHEMA_VERSION
+from pocketrank.store import opening as store_opening
+from pocketrank.store.tables import APPLICATION, SCHEMA_VERSION
 
 PAGE_BYTES = 4096
 MAGIC = b"SQLite format 3\0"

@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from pocketrank.encryption import SALT_BYTES, Cipher, Clear, Sealed
 from pocketrank.errors import StoreError
-from pocketrank.store_records import (
+from pocketrank.store.encryption import SALT_BYTES, Cipher, Clear, Sealed
+from pocketrank.store.records import (
     CLICK,
     DamagedError,
     Event,
@@ -22,7 +22,7 @@ from pocketrank.store_records import (
     encode_impression,
     encode_outcome,
 )
-from pocketrank.store_tables import (
+from pocketrank.store.tables import (
     APPLICATION,
     OUTCOMES_BEGIN,
     SCHEMA_VERSION,

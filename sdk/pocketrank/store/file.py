@@ -12,9 +12,9 @@ from typing import Final, TypeVar
 
 from pocketrank.errors import StoreError
 from pocketrank.forks import Lock, Part
-from pocketrank.store_opening import may_be_store, version
-from pocketrank.store_records import DamagedError
-from pocketrank.store_tables import roll_back, transaction
+from pocketrank.store.opening import may_be_store, version
+from pocketrank.store.records import DamagedError
+from pocketrank.store.tables import roll_back, transaction
 
 MEMORY: Final = ":memory:"
 _BUSY_S: Final = 5.0

@@ -110,6 +110,9 @@ class Limits:
             raise InputError(f"limits: expected max_bytes of at least {MIN_BYTES}, got {self.max_bytes}")
 
 
+DEFAULT_LIMITS: Final = Limits()
+
+
 @dataclass(frozen=True)
 class StoreSize:
     """What a store holds: rows of each kind, and ``bytes`` of the file with its log."""

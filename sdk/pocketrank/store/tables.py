@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from pocketrank.encryption import Cipher
-from pocketrank.store_records import DamagedError, Limits, StoreSize, decoding
+from pocketrank.store.encryption import Cipher
+from pocketrank.store.records import DamagedError, Limits, StoreSize, decoding
 
 SCHEMA_VERSION: Final = 2
 APPLICATION: Final = 0x506F5261

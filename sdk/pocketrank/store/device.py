@@ -18,15 +18,15 @@ from typing import Final, TypeVar
 
 import numpy.typing as npt
 
-from pocketrank import store_tables as tables
 from pocketrank.bundle import load_arrays, save_arrays
-from pocketrank.encryption import Cipher, Clear, check_key
 from pocketrank.errors import InputError, StoreError
-from pocketrank.store_file import MEMORY, StoreFile
-from pocketrank.store_opening import prepare
-from pocketrank.store_records import (
+from pocketrank.store import tables
+from pocketrank.store.encryption import Cipher, Clear, check_key
+from pocketrank.store.file import MEMORY, StoreFile
+from pocketrank.store.opening import prepare
+from pocketrank.store.records import (
     CLICK,
-    MAX_VALUE,
+    DEFAULT_LIMITS,
     Array,
     Event,
     Impression,
@@ -40,10 +40,6 @@ from pocketrank.store_records import (
     encode_impression,
     encode_outcome,
 )
-
-__all__ = ["DEFAULT_LIMITS", "MAX_VALUE", "DeviceStore", "Event", "Impression", "Limits", "StoreSize"]
-
-DEFAULT_LIMITS: Final = Limits()
 
 # Shares of Limits.max_bytes. While a transaction changes every page (a wipe), the log holds all that the file does.
 _TABLES_SHARE: Final = 5 / 16
@@ -119,7 +115,7 @@ class DeviceStore:
         """Keep ``events``, in order, all or none; of more than the limits allow, the newest.
 
         Raises:
-            InputError: An event is not one (as ``store_records.encode_event`` says), or takes more than a sixteenth of
+            InputError: An event is not one (as ``records.encode_event`` says), or takes more than a sixteenth of
                 ``max_bytes``; none is kept.
             StoreError: They could not be kept.
         """
