@@ -59,7 +59,6 @@ class Parameter:
     shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        """Refuse what no array could be."""
         if not isinstance(self.name, str) or not all(is_whole(size, 1) for size in self.shape):
             raise BundleError(f"manifest trainable: expected a name and sizes above 0, got {self}")
 
@@ -72,7 +71,6 @@ class FileEntry:
     size_bytes: int
 
     def __post_init__(self) -> None:
-        """Refuse what no file could be."""
         hashed = isinstance(self.sha256, str) and _SHA256.fullmatch(self.sha256)
         if not hashed or not is_whole(self.size_bytes, 0, MAX_FILE_BYTES):
             raise BundleError(f"manifest files: expected a SHA-256 and 0 to {MAX_FILE_BYTES} bytes, got {self}")
@@ -143,7 +141,6 @@ class Manifest:
     files: Mapping[str, FileEntry] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse a manifest that no device could use."""
         if not _NAME.fullmatch(self.name):
             raise BundleError(f"manifest name: expected 1 to 64 of a-z 0-9 _ -, got {self.name!r}")
         if not is_whole(self.version, 1):
@@ -231,6 +228,11 @@ class Bundle:
         self.manifest = manifest
         self.files: Mapping[str, bytes] = MappingProxyType({name: files[name] for name in manifest.files})
         self.digest = hashlib.sha256(manifest.to_json()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """Name and version, as ``movies@3``."""
+        return f"{self.manifest.name}@{self.manifest.version}"
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Bundle:

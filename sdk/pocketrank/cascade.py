@@ -20,6 +20,8 @@ from pocketrank.errors import InputError
 Array = npt.NDArray[np.float32]
 MAX_STAGES: Final = 4
 _TINY: Final = 1e-6
+_LARGEST: Final = float(np.finfo(np.float32).max)
+"""Sums of weights below it stay finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,9 @@ class Prune:
 
     ``stop_margin``: where all of the first ``k`` differ by at least so much from
     the next one, their order is final and the cascade ends; None never stops.
+
+    Raises:
+        InputError: A value is of the wrong type or out of range.
     """
 
     keep: int
@@ -35,13 +40,9 @@ class Prune:
     stop_margin: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a stage that could not run.
-
-        Raises:
-            InputError: A value is of the wrong type or out of range.
-        """
         weighs = isinstance(self.weights, Mapping) and all(
-            isinstance(column, str) and is_finite(weight) for column, weight in self.weights.items()
+            isinstance(column, str) and is_finite(weight, above=-_LARGEST, below=_LARGEST)
+            for column, weight in self.weights.items()
         )
         stops = self.stop_margin is None or is_finite(self.stop_margin, above=0)
         if not is_whole(self.keep, 1) or not weighs or not stops:
@@ -73,11 +74,13 @@ def check(cascade: Cascade, columns: Sequence[str]) -> None:
     """Hold ``cascade`` against the columns of a schema.
 
     Raises:
-        InputError: It has too many stages, or weighs a column that the schema lacks.
+        InputError: It has too many stages, what is none, or weighs a column that the schema lacks.
     """
     if len(cascade) > MAX_STAGES:
         raise InputError(f"cascade: expected at most {MAX_STAGES} stages, got {len(cascade)}")
     for stage in cascade:
+        if not isinstance(stage, Prune):
+            raise InputError(f"cascade: expected stages of Prune, got {type(stage).__name__}")
         if unknown := sorted(set(stage.weights) - set(columns)):
             raise InputError(f"cascade: the schema has no column {unknown[0]!r}; expected among {list(columns)}")
 
@@ -95,14 +98,9 @@ def from_json(body: Any) -> tuple[Prune, ...]:
 
 
 def prune(cascade: Cascade, features: Array, columns: Sequence[str], *, largest: int, k: int | None) -> Pruned:
-    """Run the stages of ``cascade``.
+    """Run the stages of ``cascade`` on ``features`` [n, d]; what is left after the last one is cut to ``largest``.
 
-    Args:
-        cascade: In order; what is left after the last one is cut to ``largest``.
-        features: float32 ``[n, d]``.
-        columns: Names of the columns, ``[d]``.
-        largest: Most candidates that the model takes.
-        k: How many of the best the app asked for; None for all.
+    ``k`` says how many of the best the app asked for; None for all.
 
     Guarantees:
         ``kept`` and ``rest`` hold each candidate once. Equal scores keep the order given.

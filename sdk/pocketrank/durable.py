@@ -8,12 +8,7 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replace ``path`` by ``data`` in one step.
-
-    Args:
-        path: File in a folder that exists.
-        data: Its whole content.
-        mode: Permissions, less the umask.
+    """Replace ``path``, in a folder that exists, by ``data`` in one step; ``mode`` less the umask.
 
     Guarantees:
         Whenever the process or the machine stops, ``path`` holds all of the old content or all of ``data``.

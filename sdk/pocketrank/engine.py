@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from pocketrank import cascade
 from pocketrank.bundle import VECTORS, Bundle
 from pocketrank.errors import BundleError
 from pocketrank.features.profile import Array, ItemVectors
@@ -32,15 +31,14 @@ class Engine:
             RuntimeMissingError: No TFLite runtime works here.
         """
         self.bundle = bundle
-        self.name = f"{bundle.manifest.name}@{bundle.manifest.version}"
+        self.name = bundle.name
         self.schema = bundle.manifest.schema
         self.columns = self.schema.columns
         self.scorer = Scorer(bundle)
         self.vectors: ItemVectors | None = None
         if self.schema.uses_vectors:
             if VECTORS not in bundle.files:
-                wanted = "the schema has a similarity feature; export the bundle again"
-                raise BundleError(f"{VECTORS} is missing, and {wanted}")
+                raise BundleError(f"{VECTORS} is missing, and the schema has a similarity; export the bundle again")
             self.vectors = ItemVectors.of(bundle.files[VECTORS])
 
     @cached_property
@@ -49,11 +47,3 @@ class Engine:
         from pocketrank.explanation import baseline
 
         return baseline(self.schema, self.vectors)
-
-    def check(self, stages: cascade.Cascade) -> None:
-        """Hold an app's cascade against the schema.
-
-        Raises:
-            InputError: It weighs a column that the schema lacks, or has too many stages.
-        """
-        cascade.check(stages, self.columns)

@@ -17,7 +17,6 @@ from typing import Final
 
 import numpy as np
 
-from pocketrank.errors import InputError
 from pocketrank.features.candidates import parse
 from pocketrank.features.encoding import encode
 from pocketrank.features.profile import Array, History, ItemVectors, profile
@@ -54,17 +53,16 @@ def explain(
     *,
     item: str,
 ) -> Explanation:
-    """Explain the score of one candidate, in one call of the model.
+    """Explain the score of ``item`` at one ``position`` of a slate, in one call of the model.
 
     Args:
-        position: Row of the candidate in ``features``.
-        features: float32 ``[n, d]`` of the slate as the model was given it. Of more candidates than
-            ``scorer.largest`` the model saw the first ones alone, and so does the explanation.
+        position: Row of the item in ``features``.
+        features: float32 ``[n, d]`` of the slate as the model was given it.
         baseline: float32 ``[d]``, as ``baseline`` gives it.
         schema: Whose columns these are.
-        scorer: That scored the slate.
-        params: With these parameters; the bundle's own where None.
-        item: Id of the candidate.
+        scorer: What scored the slate.
+        params: What it scored with; the bundle's own where None.
+        item: Id for the result.
 
     Returns:
         A contribution for each feature that gives columns, all its columns together; an interaction is a feature of
@@ -74,17 +72,10 @@ def explain(
         A feature at its default contributes 0.
 
     Raises:
-        InputError: No model scored the candidate.
         ModelError: The model failed, or its bundle ships no signature for it.
     """
-    seen = features[: scorer.largest]
-    if not 0 <= position < len(seen):
-        raise InputError(
-            f"item {item!r}: no model scored it (row {position} of the {len(seen)} that the model takes), "
-            "so there is no score to explain"
-        )
     spans = _spans(schema)
-    variants = np.repeat(seen[None], 1 + len(spans), axis=0)
+    variants = np.repeat(features[None], 1 + len(spans), axis=0)
     for variant, (feature, columns) in zip(variants[1:], spans, strict=True):
         variant[slice(None) if _of_context(feature, schema) else position, columns] = baseline[columns]
     score, *without = scorer.variants(variants, params)[:, position].tolist()

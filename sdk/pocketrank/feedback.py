@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pocketrank.errors import InputError
 from pocketrank.features.candidates import Columns
@@ -13,39 +13,20 @@ from pocketrank.store import Action, DeviceStore, Event
 
 if TYPE_CHECKING:
     from pocketrank.explanation import Explanation
-
-
-class Keeper(Protocol):
-    """Writes to the store, and then to what memory holds of the person.
-
-    Attributes:
-        generation: How often all was forgotten.
-    """
-
-    generation: int
-
-    @property
-    def store(self) -> DeviceStore:
-        """Where it is kept."""
-
-    def keep(self, kind: str, events: Sequence[Event], also: Callable[[DeviceStore], None]) -> None:
-        """Keep ``events``, and in the same transaction what ``also`` writes; ``kind`` is counted."""
+    from pocketrank.reranker import Reranker
 
 
 class Feedback:
-    """What an app may say of one slate; ``slate.Behind`` is its form."""
+    """What an app may say of one slate."""
 
-    def __init__(self, keeper: Keeper, ranking: Ranking, order: list[int], read: Columns) -> None:
+    def __init__(self, reranker: Reranker, ranking: Ranking, order: list[int], read: Columns) -> None:
         """Keep what made the slate.
 
-        Args:
-            keeper: Writes what is said.
-            ranking: Behind the slate.
-            order: Indices of the slate's items among the candidates of ``ranking``, best first.
-            read: The candidates as the schema of the bundle reads them that was asked, whichever ranked in the end.
+        ``order`` holds the slate's items, as indices among the candidates of ``ranking``. ``read`` holds the candidates
+        as the schema of the bundle reads them that was asked, whichever ranked in the end.
         """
-        self._keeper = keeper
-        self._generation = keeper.generation
+        self._reranker = reranker
+        self._generation = reranker.generation
         self._ranking = ranking
         self._order = order
         self._read = read
@@ -53,7 +34,7 @@ class Feedback:
         """How many of the first items were on the screen; 0 where the app has not said it."""
         self._propensities: Sequence[float] | None = None
         self._impression: int | None = None
-        self._lock = keeper.store.lock
+        self._lock = reranker.store.lock
 
     def shown(self, count: int, propensities: Sequence[float] | None, at_s: float) -> None:
         """The first ``count`` items were on the screen; those said so before are not counted again."""
@@ -118,7 +99,7 @@ class Feedback:
             def write(store: DeviceStore) -> None:
                 nonlocal number
                 # What was known before all was forgotten may not come back.
-                if self._ranking.features is None or self._generation != self._keeper.generation:
+                if self._ranking.features is None or self._generation != self._reranker.generation:
                     return
                 if number is None or (shown, known) != (self._shown, self._propensities):
                     number = self._write(store, self._ranking.features, at_s, shown, known)
@@ -126,8 +107,15 @@ class Feedback:
                     item, name, value = outcome
                     store.record_outcome(number, item, value, kind=name)
 
-            self._keeper.keep(kind, events, write)
+            self._reranker.keep(kind, events, write)
+            before = self._impression, self._shown, self._propensities
             self._impression, self._shown, self._propensities = number, shown, known
+
+            def go_back(kept: bool) -> None:  # noqa: FBT001  (as the store tells it)
+                if not kept:
+                    self._impression, self._shown, self._propensities = before
+
+            self._reranker.store.settled(go_back)
 
     def _write(
         self, store: DeviceStore, features: Array, at_s: float, shown: int, propensities: Sequence[float] | None

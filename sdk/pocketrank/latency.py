@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -12,23 +11,8 @@ from pocketrank.forks import Lock
 
 T = TypeVar("T")
 
-BUCKETS_MS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
-"""Upper bounds of the histogram's buckets; a last one holds what took longer."""
 _KEPT: Final = 64
 _LATE: Final = "deadline"
-
-
-class Histogram:
-    """Counts of durations by ``BUCKETS_MS``."""
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BUCKETS_MS) + 1)
-        self.sum_ms = 0.0
-
-    def add(self, duration_ms: float) -> None:
-        """Count one duration."""
-        self.counts[bisect_left(BUCKETS_MS, duration_ms)] += 1
-        self.sum_ms += duration_ms
 
 
 class Latencies:
@@ -67,14 +51,12 @@ class Trace:
     Attributes:
         stages: Names of the stages that ran, in order.
         omitted: Stage to why it gave nothing: ``deadline``, or the error.
-        causes: Stage to the kind of that reason alone, which holds nothing personal.
     """
 
     def __init__(self, latencies: Latencies, deadline_ms: float | None = None, started: float = 0.0) -> None:
         """``started`` is the ``time.perf_counter()`` of the call; it matters where there is a deadline."""
         self.stages: list[str] = []
         self.omitted: dict[str, str] = {}
-        self.causes: dict[str, str] = {}
         self._latencies = latencies
         self._deadline_ms = deadline_ms
         self._started = started
@@ -87,7 +69,7 @@ class Trace:
         """Whether ``stage``, as long as it takes in 95 of 100 cases here, ends before the deadline; noted if not."""
         if self._deadline_ms is None or self.elapsed_ms() + self._latencies.p95_ms(stage) < self._deadline_ms:
             return True
-        self.omitted[stage] = self.causes[stage] = _LATE
+        self.omitted[stage] = _LATE
         self._latencies.leave_out(stage)
         return False
 
@@ -118,7 +100,6 @@ class Trace:
             self.omitted[stage] = f"{type(error).__name__}: {error}"
         except Exception:  # noqa: BLE001  (an app's own error may not even be printable)
             self.omitted[stage] = f"{type(error).__name__}: it has no words"
-        self.causes[stage] = type(error).__name__
 
     def why(self, *stages: str) -> str:
         """The reason noted for the first of ``stages`` that gave nothing."""

@@ -24,6 +24,8 @@ from pocketrank.store import DeviceStore
 
 Array = npt.NDArray[np.float32]
 Params = Mapping[str, Array]
+Inputs = Mapping[str, Array]
+"""Inputs of one call of the train model."""
 
 BATCH: Final = 8
 """Slates in one call of the train signature."""
@@ -114,14 +116,6 @@ class FitResult:
     after: float | None = None
     seconds: float = 0.0
     stopped: Stopped = "budget"
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Inputs of one call of the train model, and what its slates weigh together."""
-
-    inputs: Mapping[str, Array]
-    weight: float
 
 
 class _Clock:
@@ -300,13 +294,13 @@ class Learner:
     def _train(
         self,
         training: Training,
-        known: Sequence[_Batch],
-        watched: Sequence[_Batch],
+        known: Sequence[Inputs],
+        watched: Sequence[Inputs],
         checkpoint: Checkpoint,
         clock: _Clock,
     ) -> tuple[Training, Stopped]:
         """Take steps on ``known`` until ``watched`` is served no better, or the time is over."""
-        shared, slates = self._bundle.params(), sum(np.count_nonzero(batch.inputs["weights"]) for batch in known)
+        shared, slates = self._bundle.params(), sum(np.count_nonzero(batch["weights"]) for batch in known)
         pull = np.float32(LEARNING_RATE * PULL / slates)
         if not training.steps:
             training = replace(training, best_loss=self._loss(training.params, watched))
@@ -326,7 +320,7 @@ class Learner:
     def _slates(self, store: DeviceStore) -> list[Example]:
         return [slate for slate in examples(store, self.width, eta=self._eta) if slate.labels[: self._slate].any()]
 
-    def _step(self, params: Params, batches: Sequence[_Batch], learning_rate: float) -> Params:
+    def _step(self, params: Params, batches: Sequence[Inputs], learning_rate: float) -> Params:
         """The step of the whole is the mean of the batches' steps, for each is linear in its mean gradient."""
         rate = np.array(learning_rate, np.float32)
         stepped = [self._call("train", params, batch, learning_rate=rate) for batch in batches]
@@ -336,15 +330,15 @@ class Learner:
             for name in self._names
         }
 
-    def _loss(self, params: Params, batches: Sequence[_Batch]) -> float:
+    def _loss(self, params: Params, batches: Sequence[Inputs]) -> float:
         losses = [float(self._call("loss", params, batch)["loss"]) for batch in batches]
         return float(np.dot(_shares(batches), losses))
 
-    def _call(self, signature: str, params: Params, batch: _Batch, **inputs: Array) -> Params:
+    def _call(self, signature: str, params: Params, batch: Inputs, **inputs: Array) -> Params:
         head = {input_name(name): params[name] for name in self._names}
-        return self._model.run(signature, **batch.inputs, **inputs, **head)
+        return self._model.run(signature, **batch, **inputs, **head)
 
-    def _batches(self, slates: Sequence[Example]) -> list[_Batch]:
+    def _batches(self, slates: Sequence[Example]) -> list[Inputs]:
         """The slates that weigh something, as inputs of the model's calls; each cut to the candidates that it takes."""
         rows = []
         for slate in slates:
@@ -359,7 +353,7 @@ class Learner:
                 rows.append((slate.features[: self._slate], labels, weight))
         return [self._batch(rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)]
 
-    def _batch(self, rows: Sequence[tuple[Array, Array, float]]) -> _Batch:
+    def _batch(self, rows: Sequence[tuple[Array, Array, float]]) -> Inputs:
         features = np.zeros((BATCH, self._slate, self.width), np.float32)
         labels = np.zeros((BATCH, self._slate), np.float32)
         mask = np.zeros((BATCH, self._slate), np.float32)
@@ -367,7 +361,7 @@ class Learner:
         for row, (columns, wanted, weight) in enumerate(rows):
             n = len(wanted)
             features[row, :n], labels[row, :n], mask[row, :n], weights[row] = columns, wanted, 1.0, weight
-        return _Batch({"features": features, "labels": labels, "mask": mask, "weights": weights}, float(weights.sum()))
+        return {"features": features, "labels": labels, "mask": mask, "weights": weights}
 
 
 def _split(slates: Sequence[Example]) -> tuple[list[Example], list[Example], list[Example]]:
@@ -389,8 +383,8 @@ def _usable(params: Params) -> bool:
     return all((np.abs(value) <= MAX_PARAMETER).all() for value in params.values())
 
 
-def _shares(batches: Sequence[_Batch]) -> Array:
+def _shares(batches: Sequence[Inputs]) -> Array:
     """What each batch weighs in the whole."""
-    weights = np.array([batch.weight for batch in batches], np.float64)
+    weights = np.array([batch["weights"].sum() for batch in batches], np.float64)
     shares: Array = (weights / max(weights.sum(), 1e-12)).astype(np.float32)
     return shares

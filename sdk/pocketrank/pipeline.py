@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from pocketrank.cascade import Cascade, Pruned
+from pocketrank.cascade import Cascade, Pruned, check
 from pocketrank.engine import Engine
 from pocketrank.errors import InputError, ModelError
 from pocketrank.features.candidates import Candidates, Columns, parse
@@ -85,9 +85,9 @@ class Pipeline:
         """Keep the parts; ``previous`` ranks where ``engine`` can't.
 
         Raises:
-            InputError: The cascade weighs a column that the schema lacks.
+            InputError: The cascade weighs a column that the schema lacks, or has too many stages.
         """
-        engine.check(cascade)
+        check(cascade, engine.columns)
         self._engine = engine
         self._person = person
         self._previous = previous
@@ -113,7 +113,12 @@ class Pipeline:
             raise
         except Exception as error:  # noqa: BLE001  (a fault of ours: the ids will do)
             trace.note(INPUT, error)
-            return parse(request.candidates, Schema(()))
+            try:
+                return parse(request.candidates, Schema(()))
+            except InputError:
+                raise
+            except Exception:  # noqa: BLE001  (an app's own mapping may raise anything)
+                raise InputError(f"candidates: can't be read ({trace.omitted[INPUT]})") from error
 
     def _ranked(self, request: Request, columns: Columns, params: Params | None, trace: Trace) -> Ranking:
         if not columns.ids:

@@ -16,6 +16,7 @@ from pocketrank.cascade import Cascade
 from pocketrank.engine import Engine
 from pocketrank.errors import InputError, StoreError
 from pocketrank.features.candidates import Candidates
+from pocketrank.features.reading import is_number
 from pocketrank.feedback import Feedback
 from pocketrank.latency import Latencies, Trace
 from pocketrank.person import Person
@@ -61,7 +62,11 @@ class Reranker:
             return other, person if same else Person(other.schema, other.vectors, events, store.limits)
 
         before = None if previous is None else known_to(previous)
-        self._aside = None if shadow is None else (_shadow(shadow), *known_to(shadow))
+        self._aside = None
+        if shadow is not None:
+            from pocketrank.shadow import Shadow
+
+            self._aside = Shadow(shadow.name), *known_to(shadow)
         self._people = {person, *([before[1]] if before else []), *([self._aside[2]] if self._aside else [])}
         stages = manifest.cascade if cascade is None else cascade
         self._pipeline = Pipeline(engine, person, previous=before, cascade=stages)
@@ -99,12 +104,12 @@ class Reranker:
         """
         if not isinstance(store, DeviceStore):
             store = DeviceStore(":memory:" if store is None else Path(store))
-        engine, before, aside = (
-            None if other is None else Engine(other if isinstance(other, Bundle) else Bundle.open(other))
-            for other in (bundle, previous, shadow)
-        )
-        assert engine is not None
-        return cls(engine, store, previous=before, shadow=aside, policy=policy, cascade=cascade)
+
+        def engine(given: str | os.PathLike[str] | Bundle) -> Engine:
+            return Engine(given if isinstance(given, Bundle) else Bundle.open(given))
+
+        before, aside = (None if other is None else engine(other) for other in (previous, shadow))
+        return cls(engine(bundle), store, previous=before, shadow=aside, policy=policy, cascade=cascade)
 
     @property
     def bundle(self) -> Bundle:
@@ -144,9 +149,9 @@ class Reranker:
             InputError: The candidates don't fit the schema, or ``k`` or ``deadline_ms`` is negative.
         """
         started = time.perf_counter()
-        if k is not None and not (isinstance(k, int) and k >= 0):
+        if k is not None and not (isinstance(k, int | np.integer) and k >= 0):
             raise InputError(f"k: expected a whole number of 0 or more, got {k!r:.80}")
-        if deadline_ms is not None and not (isinstance(deadline_ms, int | float) and deadline_ms >= 0):
+        if deadline_ms is not None and not (is_number(deadline_ms) and deadline_ms >= 0):
             raise InputError(f"deadline_ms: expected 0 or more, got {deadline_ms!r:.80}")
         rules = self._policy if policy is None else self._policy.followed_by(policy)
         trace = Trace(self._latencies, deadline_ms, started)
@@ -164,7 +169,7 @@ class Reranker:
             latency_ms=trace.elapsed_ms(),
             _behind=Feedback(self, ranking, order, outcome.read),
         )
-        self._meter.slate(slate, trace.causes, outcome.read)
+        self._meter.slate(slate, outcome.read)
         if self._aside is not None and ranking.scores is not None:
             self._compare(request, outcome)
         return slate
@@ -176,7 +181,7 @@ class Reranker:
             InputError: An event is not one; none is kept then.
             StoreError: They could not be kept.
         """
-        self.keep("observed", events, lambda _: None)
+        self.keep("observed", list(events), lambda _: None)
 
     def keep(self, kind: str, events: Sequence[Event], also: Callable[[DeviceStore], None]) -> None:
         """Keep ``events`` and what ``also`` writes, both or neither; ``kind`` is counted. A slate's feedback uses it.
@@ -190,9 +195,12 @@ class Reranker:
                 also(self._store)
                 if events:
                     self._store.record(events)
-            if events:
-                for person in self._people:
+
+            def remember(kept: bool) -> None:  # noqa: FBT001  (as the store tells it)
+                for person in self._people if kept and events else ():
                     person.add(events)
+
+            self._store.settled(remember)
         self._meter.feedback(kind)
 
     def personalise(self, params: Params | None) -> None:
@@ -207,9 +215,14 @@ class Reranker:
             if found != expected or not all(np.isfinite(value).all() for value in params.values()):
                 raise InputError(f"params: expected finite {expected}, got {found}")
             params = {name: np.asarray(params[name], np.float32) for name in expected}
+
+        def rank_with(kept: bool) -> None:  # noqa: FBT001  (as the store tells it)
+            if kept:
+                self._personal = params
+
         with self._recording:
             self._store.keep_personal(self._engine.bundle.digest, params)
-            self._personal = params
+            self._store.settled(rank_with)
 
     def learn(self, *, budget_s: float, eta: float = 1.0, progress: Callable[[float], None] | None = None) -> FitResult:
         """Train personal parameters on the store's own slates, and rank with them where they proved better.
@@ -296,12 +309,6 @@ def _items(outcome: Outcome, order: list[int]) -> tuple[RankedItem, ...]:
     rows = zip([ids[i] for i in order], [scores[i] for i in order], range(len(order)), why, strict=False)
     # Past the constructor of a named tuple, which is written in Python: three times as fast.
     return tuple(map(tuple.__new__, repeat(RankedItem), rows))
-
-
-def _shadow(engine: Engine) -> Shadow:
-    from pocketrank.shadow import Shadow
-
-    return Shadow(engine.name)
 
 
 def _vectors(engine: Engine) -> bytes | None:

@@ -138,7 +138,8 @@ class _Pool:
         self._runtime = runtime
         self._idle = list(idle)
         self._built = len(idle)
-        self._lock = threading.Lock()
+        # Of the kind that its holder may take again: a signal handler, too, may rank.
+        self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
 
     def take(self) -> _Runners:

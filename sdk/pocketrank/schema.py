@@ -271,7 +271,6 @@ class Schema:
     features: tuple[Feature, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a schema that could not be computed."""
         from pocketrank.schema_rules import check
 
         check(self)
@@ -281,11 +280,6 @@ class Schema:
         """The fields of candidates that device features may look at, by name."""
         fields = [feature for feature in self.features if isinstance(feature, Category | Categories)]
         return {field.name: field for field in fields if field.source == "candidate"}
-
-    @property
-    def embeddings(self) -> dict[str, Embedding]:
-        """The embedding features, by name."""
-        return {feature.name: feature for feature in self.features if isinstance(feature, Embedding)}
 
     def columns_of(self, feature: Feature) -> tuple[str, ...]:
         """Names of the columns of ``feature``, which is of this schema."""

@@ -43,6 +43,8 @@ def check(schema: kinds.Schema) -> None:
         width += _width(feature, schema)
         if width > MAX_COLUMNS:
             _refuse(feature, f"at most {MAX_COLUMNS} columns in all")
+    if sum(feature.width for feature in schema.features if isinstance(feature, kinds.Embedding)) > MAX_COLUMNS:
+        raise BundleError(f"schema: expected embeddings of at most {MAX_COLUMNS} numbers, all widths together")
     if len(set(schema.columns)) != width:
         repeated = next(column for column in schema.columns if schema.columns.count(column) > 1)
         raise BundleError(f"schema: two columns are called {repeated!r}; rename a feature")

@@ -64,17 +64,10 @@ def score(
     choose: Callable[[Pruned], Pruned] | None = None,
     params: Params | None = None,
 ) -> Ranking:
-    """Rank with one engine alone.
+    """Rank with one engine alone, and with personal ``params`` where there are some.
 
-    Args:
-        engine: The bundle.
-        person: What the device knows.
-        columns: The candidates.
-        trace: Of this call.
-        k: How many of the best the app asked for.
-        cascade: Chooses the candidates that the model sees.
-        choose: Has the last word on that, where there are more than the model takes.
-        params: Personal parameters, where there are some.
+    ``cascade`` chooses the candidates that the model sees, by ``k``, how many of the best the app asked for; ``choose``
+    has the last word on that, where there are more than the model takes.
     """
     n = len(columns.ids)
     given = list(range(n))

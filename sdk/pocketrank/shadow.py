@@ -17,6 +17,7 @@ Order = Callable[[], Sequence[str]]
 """Ranks the slate with the shadow bundle: ids, best first."""
 
 _WAITING: Final = 8
+_PATIENCE_S: Final = 1.0
 _STAGE: Final = "shadow"
 
 
@@ -59,11 +60,13 @@ class Shadow(Part):
 
     def offer(self, shown: Sequence[str], order: Order) -> None:
         """Compare ``shown``, the ids in the order of the slate, with ``order``, some time later."""
-        self._start()
-        try:
-            self._waiting.put_nowait((shown, order))
-        except queue.Full:
-            with self._lock:
+        with self._lock:
+            if not self._working:
+                threading.Thread(target=self._work, args=(self._waiting,), daemon=True, name=_STAGE).start()
+                self._working = True
+            try:
+                self._waiting.put_nowait((shown, order))
+            except queue.Full:
                 self._dropped += 1
 
     def fail(self) -> None:
@@ -94,15 +97,17 @@ class Shadow(Part):
         self._waiting = queue.Queue(_WAITING)
         self._working = False
 
-    def _start(self) -> None:
-        with self._lock:
-            if not self._working:
-                threading.Thread(target=self._work, args=(self._waiting,), daemon=True, name=_STAGE).start()
-                self._working = True
-
     def _work(self, waiting: queue.Queue[tuple[Sequence[str], Order]]) -> None:
+        """Compare what waits; a thread that has nothing to do ends, so that it keeps nothing alive."""
         while True:
-            shown, order = waiting.get()
+            try:
+                shown, order = waiting.get(timeout=_PATIENCE_S)
+            except queue.Empty:
+                with self._lock:
+                    if waiting.empty():
+                        self._working = False
+                        return
+                continue
             try:
                 started = time.perf_counter()
                 found = order()
@@ -117,4 +122,5 @@ class Shadow(Part):
             except Exception:  # noqa: BLE001  (a shadow may fail in any way, and never touches what is shown)
                 self.fail()
             finally:
+                del shown, order
                 waiting.task_done()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
 
 from pocketrank.errors import InputError
+from pocketrank.features.reading import is_number, worded
 from pocketrank.store import MAX_VALUE
 
 if TYPE_CHECKING:
     from pocketrank.explanation import Explanation
+    from pocketrank.feedback import Feedback
 
 GIVEN_ORDER: Final = "given order"
 CASCADE: Final = "cascade"
@@ -33,22 +37,6 @@ class RankedItem(NamedTuple):
     score: float | None
     position: int
     reasons: tuple[str, ...] = ()
-
-
-class Behind(Protocol):
-    """What stands behind a slate: the reranker that made it, and keeps what came of it."""
-
-    def shown(self, count: int, propensities: Sequence[float] | None, at_s: float) -> None:
-        """The first ``count`` items were on the screen."""
-
-    def engaged(self, item: str, value: float, label: float, at_s: float) -> None:
-        """The person engaged with ``item``."""
-
-    def outcome(self, item: str, kind: str, value: float, at_s: float) -> None:
-        """Something else came of ``item``."""
-
-    def explain(self, item: str) -> Explanation:
-        """Why ``item`` has its score."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +62,12 @@ class Slate:
     given_up: tuple[str, ...]
     filtered: int
     latency_ms: float
-    _behind: Behind = field(repr=False, compare=False)
+    _behind: Feedback = field(repr=False, compare=False)
 
     def __iter__(self) -> Iterator[RankedItem]:
-        """The items, best first."""
         return iter(self.items)
 
     def __len__(self) -> int:
-        """How many items there are."""
         return len(self.items)
 
     @property
@@ -107,9 +93,14 @@ class Slate:
             StoreError: It could not be kept.
         """
         count = len(self.items) if count is None else count
-        if not 1 <= count <= len(self.items):
+        if not (isinstance(count, int | np.integer) and 1 <= count <= len(self.items)):
             raise InputError(f"count: expected 1 to {len(self.items)}, the slate's length, got {count}")
-        if propensities is not None and (len(propensities) != count or not all(0 < p <= 1 for p in propensities)):
+        likely = propensities is None or (
+            isinstance(propensities, Sequence | np.ndarray)
+            and len(propensities) == count
+            and all(is_number(p) and 0 < p <= 1 for p in propensities)
+        )
+        if not likely:
             raise InputError(f"propensities: expected {count} above 0 to 1, one a shown item, got {propensities!r:.80}")
         self._behind.shown(count, propensities, _when(at_s))
 
@@ -127,9 +118,9 @@ class Slate:
             StoreError: It could not be kept.
         """
         name = self._own(item)
-        if not (0.0 <= label <= 1.0 and abs(value) <= MAX_VALUE):
+        if not (_within(label, 0.0, 1.0) and _within(value, -MAX_VALUE, MAX_VALUE)):
             wanted = f"label 0 to 1 and value within ±{MAX_VALUE:.0e}"
-            raise InputError(f"item {name!r}: expected {wanted}, got {label} and {value}")
+            raise InputError(f"item {name!r}: expected {wanted}, got {worded(label)} and {worded(value)}")
         self._behind.engaged(name, value, label, _when(at_s))
 
     def skipped(self, item: str | int, *, at_s: float | None = None) -> None:
@@ -149,8 +140,8 @@ class Slate:
             StoreError: It could not be kept.
         """
         name = self._own(item)
-        if not 0.0 <= duration_s <= MAX_VALUE:
-            raise InputError(f"item {name!r}: expected a duration_s of 0 or more, got {duration_s}")
+        if not _within(duration_s, 0.0, MAX_VALUE):
+            raise InputError(f"item {name!r}: expected a duration_s of 0 or more, got {worded(duration_s)}")
         self._behind.outcome(name, "dwell", duration_s, _when(at_s))
 
     def labelled(self, item: str | int, label: str, value: float, *, at_s: float | None = None) -> None:
@@ -167,9 +158,10 @@ class Slate:
             StoreError: It could not be kept.
         """
         name = self._own(item)
-        if not _LABEL.fullmatch(label) or label in _OWN_KINDS or not 0.0 <= value <= 1.0:
+        named = isinstance(label, str) and _LABEL.fullmatch(label) and label not in _OWN_KINDS
+        if not named or not _within(value, 0.0, 1.0):
             wanted = f"a label of a-z 0-9 _ other than {sorted(_OWN_KINDS)} and a value 0 to 1"
-            raise InputError(f"item {name!r}: expected {wanted}, got {label!r:.80} and {value}")
+            raise InputError(f"item {name!r}: expected {wanted}, got {worded(label)} and {worded(value)}")
         self._behind.outcome(name, label, value, _when(at_s))
 
     def explain(self, item: str | int) -> Explanation:
@@ -190,6 +182,10 @@ class Slate:
 
 def _when(at_s: float | None) -> float:
     when = time.time() if at_s is None else at_s
-    if not math.isfinite(when):
-        raise InputError(f"at_s: expected a finite Unix time, got {when}")
+    if not _within(when, -sys.float_info.max, sys.float_info.max):
+        raise InputError(f"at_s: expected a finite Unix time, got {worded(when)}")
     return when
+
+
+def _within(value: object, least: float, most: float) -> bool:
+    return is_number(value) and least <= value <= most

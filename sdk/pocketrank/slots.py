@@ -67,7 +67,6 @@ class Slots:
     """The bundles that a device holds in ``home``."""
 
     def __init__(self, home: Path) -> None:
-        """Touch nothing yet."""
         self.home = home
 
     def state(self) -> State:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pocketrank.features.candidates import Columns
 from pocketrank.forks import Lock
-from pocketrank.latency import BUCKETS_MS, Histogram
 from pocketrank.slate import Slate
 from pocketrank.store import StoreSize
 
 if TYPE_CHECKING:
     from pocketrank.shadow import Agreement
+
+BUCKETS_MS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+"""Upper bounds of the buckets of latencies; a last one holds what took longer."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ class Meter:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._latency = Histogram()
+        self._buckets = [0] * (len(BUCKETS_MS) + 1)
+        self._latency_sum_ms = 0.0
         self._counts: Counter[str] = Counter()
         self._fallbacks: Counter[str] = Counter()
         self._omitted: Counter[str] = Counter()
@@ -75,16 +79,11 @@ class Meter:
         self._stale: Counter[str] = Counter()
         self._feedback: Counter[str] = Counter()
 
-    def slate(self, slate: Slate, causes: Mapping[str, str], read: Columns) -> None:
-        """Count one slate.
-
-        Args:
-            slate: As the app got it.
-            causes: Stage to the kind of reason for which it gave nothing.
-            read: The candidates before the filters.
-        """
+    def slate(self, slate: Slate, read: Columns) -> None:
+        """Count one slate; ``read`` holds the candidates before the filters."""
         with self._lock:
-            self._latency.add(slate.latency_ms)
+            self._buckets[bisect_left(BUCKETS_MS, slate.latency_ms)] += 1
+            self._latency_sum_ms += slate.latency_ms
             counts = self._counts
             counts["slates"] += 1
             counts["candidates"] += len(read.ids)
@@ -93,10 +92,10 @@ class Meter:
             for names, counter in ((read.defaulted, self._defaulted), (read.stale, self._stale)):
                 for name, count in names.items():
                     counter[name] += count
-            for stage, cause in causes.items():
-                self._omitted[f"{stage}: {cause}"] += 1
+            # What follows the kind of error may quote a candidate.
+            for stage, why in slate.omitted.items():
+                self._omitted[f"{stage}: {why.partition(': ')[0]}"] += 1
             if slate.fallback is not None:
-                # What follows the kind of error may quote a candidate.
                 self._fallbacks[": ".join(slate.fallback.split(": ")[:2])] += 1
 
     def feedback(self, kind: str) -> None:
@@ -120,8 +119,8 @@ class Meter:
                 default_rates={name: count / seen for name, count in self._defaulted.items()},
                 stale_rates={name: count / seen for name, count in self._stale.items()},
                 given_up=counts["given_up"],
-                latency_ms=dict(zip(names, self._latency.counts, strict=True)),
-                latency_sum_ms=self._latency.sum_ms,
+                latency_ms=dict(zip(names, self._buckets, strict=True)),
+                latency_sum_ms=self._latency_sum_ms,
                 feedback=dict(self._feedback),
                 store=store,
                 store_set_aside=set_aside,

@@ -125,18 +125,6 @@ def test_an_explanation_names_the_item_and_takes_the_parameters_given() -> None:
     assert [name for name, value in found.contributions.items() if value] == ["rating"]
 
 
-def test_candidates_past_the_largest_slate_are_no_part_of_the_explanation() -> None:
-    features = slate(5, SCORER.largest + 20)
-    whole = explain(7, features, BASELINE, SCHEMA, SCORER, item="it")
-    assert whole == explain(7, features[: SCORER.largest], BASELINE, SCHEMA, SCORER, item="it")
-
-
-@pytest.mark.parametrize("position", [-1, SCORER.largest, SCORER.largest + 19, SCORER.largest + 20])
-def test_a_candidate_that_no_model_scored_has_no_explanation(position: int) -> None:
-    with pytest.raises(InputError, match=rf"item 'late': no model scored it \(row {position} of the {SCORER.largest}"):
-        explain(position, slate(5, SCORER.largest + 20), BASELINE, SCHEMA, SCORER, item="late")
-
-
 def test_the_baseline_is_a_candidate_without_values_on_a_device_without_events() -> None:
     nobody = profile(SCHEMA, History.of([], SCHEMA, KNOWN))
     # An item that has a vector: without events it makes no difference.

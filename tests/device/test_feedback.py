@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,6 @@ def test_each_word_is_kept_as_the_outcome_of_its_kind(kind: str, outcome: str, v
     assert kept.outcomes == {outcome: {slate.ids[1]: value}}
     expected = np.zeros(len(ROWS))
     expected[1] = value
-    np.testing.assert_array_equal(kept.labels_of(outcome), expected)
     np.testing.assert_array_equal(kept.labels, expected if outcome == "click" else 0.0)
     assert (kept.items, kept.at_s, kept.bundle) == (slate.ids, AT_S, found.bundle.digest)
     np.testing.assert_array_equal(kept.scores, np.array([item.score for item in slate], np.float32))
@@ -271,6 +271,16 @@ def test_a_process_that_is_killed_in_the_middle_of_a_click_has_kept_nothing_of_i
         (lambda slate: slate.labelled("item-1", "a" * 33, 1.0), "a label of a-z"),
         (lambda slate: slate.labelled("item-1", "saved\n", 1.0), "a label of a-z"),
         (lambda slate: slate.explain("item-99"), "'item-99' is not in this slate"),
+        (lambda slate: slate.shown("2"), "count: expected 1 to 20"),
+        (lambda slate: slate.shown(2.0), "count: expected 1 to 20"),
+        (lambda slate: slate.shown(1, propensities=iter([0.5])), "propensities: expected 1 above 0 to 1"),
+        (lambda slate: slate.shown(1, propensities=["likely"]), "propensities: expected 1 above 0 to 1"),
+        (lambda slate: slate.clicked("item-1", value="5"), "value within .* got 1.0 and '5'"),
+        (lambda slate: slate.clicked("item-1", label=None), "label 0 to 1 .* got None and 1.0"),
+        (lambda slate: slate.clicked("item-1", at_s=10**400), "at_s: expected a finite Unix time"),
+        (lambda slate: slate.clicked("item-1", at_s=datetime.now(UTC)), "at_s: expected a finite Unix time"),
+        (lambda slate: slate.dwelled("item-1", "3"), "duration_s of 0 or more, got '3'"),
+        (lambda slate: slate.labelled("item-1", 5, 1.0), "a label of a-z"),
     ],
 )
 def test_what_can_not_be_is_refused_and_nothing_of_it_kept(told: Told, message: str) -> None:
@@ -279,6 +289,38 @@ def test_what_can_not_be_is_refused_and_nothing_of_it_kept(told: Told, message: 
         told(slate)
     assert (found.store.events(), found.store.impressions()) == ([], [])
     assert found.stats().feedback == {}
+
+
+def say_and_fail(found: Reranker, slate: Slate) -> None:
+    with found.store.together():
+        slate.shown(5)
+        slate.clicked(slate.ids[0])
+        found.personalise({name: value + 1 for name, value in found.bundle.params().items()})
+        raise KeyError
+
+
+def test_what_a_group_of_calls_took_back_was_never_said() -> None:
+    found, slate = fresh()
+    before = found.rank(ROWS).items
+    with pytest.raises(KeyError):
+        say_and_fail(found, slate)
+    assert found.rank(ROWS).items == before
+    slate.shown(5)
+    slate.clicked(slate.ids[1])
+    (kept,) = found.store.impressions()
+    assert (kept.items, kept.outcomes) == (slate.ids[:5], {"click": {slate.ids[1]: 1.0}})
+    assert found.rank(ROWS).items == faults.reranker(store=found.store).rank(ROWS).items
+
+
+def test_what_is_said_in_a_group_of_calls_is_known_after_it() -> None:
+    found, slate = fresh()
+    with found.store.together():
+        slate.shown(5)
+        slate.clicked(slate.ids[0])
+        slate.clicked(slate.ids[1])
+    (kept,) = found.store.impressions()
+    assert kept.outcomes == {"click": dict.fromkeys(slate.ids[:2], 1.0)}
+    assert found.rank(ROWS).items == faults.reranker(store=found.store).rank(ROWS).items
 
 
 def test_an_empty_slate_has_nothing_to_say() -> None:

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from pocketrank.errors import BundleError, InputError, ModelError
 from pocketrank.features.candidates import parse
 from pocketrank.features.encoding import encode
 from pocketrank.features.profile import Array, History, profile
+from pocketrank.policy import Condition, Policy, Quota
 from pocketrank.scorer import Scorer
 from pocketrank.slate import Slate
 from pocketrank.store import Limits
@@ -150,6 +152,43 @@ def test_k_keeps_the_best(k: int | None, expected: int) -> None:
     rows = shop.candidates(range(20))
     slate = reranker().rank(rows, context=CONTEXT, k=k)
     assert slate.ids == reranker().rank(rows, context=CONTEXT).ids[:expected]
+
+
+class Refuses(dict[str, Any]):
+    """A mapping that raises when it is read."""
+
+    def get(self, *_: object) -> NoReturn:
+        raise RuntimeError("an app's own error")
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"candidates": Refuses(id=["a"])}, "candidates: can't be read .RuntimeError: an app's own error"),
+        ({"candidates": [Refuses(id="a")]}, "candidates: can't be read .RuntimeError: an app's own error"),
+        ({"context": [("hour", 20)]}, "context: expected a mapping of names to values, got list"),
+        ({"policy": {"deny": []}}, "policy: expected a Policy; Policy.from_json makes one of plain values, got dict"),
+        ({"policy": False}, "policy: expected a Policy; .* got bool"),
+        ({"k": 3.0}, "k: expected a whole number of 0 or more, got 3.0"),
+        ({"deadline_ms": "3"}, "deadline_ms: expected 0 or more, got '3'"),
+        ({"deadline_ms": float("nan")}, "deadline_ms: expected 0 or more, got nan"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused_by_name(argument: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        reranker().rank(**{"candidates": shop.candidates(range(5)), **argument})
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert len(reranker().rank(shop.candidates(range(5)), k=np.int64(3), deadline_ms=np.float32(9e9))) == 3  # type: ignore[arg-type]  # an int to an app
+
+
+def test_a_filter_on_categories_that_came_as_0_and_1_sees_words() -> None:
+    columns = {"id": ["a", "b", "c"], "kind": np.array([[1, 0, 0], [0, 1, 0], [1, 0, 1]])}
+    found = reranker().rank(columns, policy=Policy(deny=(Condition("kind", "eq", "book"),)))
+    assert found.ids == ("b",)
+    found = reranker().rank(columns, policy=Policy(quotas=(Quota("kind", at_most=1, top=2),)))
+    assert set(found.ids[:2]) in ({"a", "b"}, {"b", "c"})
 
 
 def test_a_negative_k_is_refused() -> None:
@@ -374,6 +413,11 @@ def test_impossible_feedback_is_refused_and_nothing_of_it_kept(changes: dict[str
         Event("a", 0.0, 1e300),
         Event("a", 0.0, fields={"kind": "book"}),  # type: ignore[dict-item]
         Event("a", 0.0, fields={"kind": (1,)}),  # type: ignore[dict-item]
+        Event("a", "1970"),  # type: ignore[arg-type]
+        Event("a", 10**400),
+        Event("a", 0.0, fields={("kind",): ("book",)}),  # type: ignore[dict-item]
+        Event("a", 0.0, embeddings={"taste": (10**400,)}),
+        {"item": "a", "at_s": 0.0},
     ],
 )
 def test_an_impossible_event_is_refused_with_all_that_came_with_it(event: Event) -> None:
@@ -383,6 +427,21 @@ def test_an_impossible_event_is_refused_with_all_that_came_with_it(event: Event)
         found.observe([*shop.events(1, 3), event])
     assert found.store.events() == []
     assert found.rank(shop.candidates(range(30))).items == expected
+
+
+def test_a_refused_event_is_not_told_of() -> None:
+    secret = Event("SECRET", 0.0, float("nan"), {"kind": ("SECRET",)}, {"taste": (1234.5,)})
+    with pytest.raises(InputError, match="event: expected a value within") as caught:
+        reranker().observe([secret])
+    assert "SECRET" not in str(caught.value)
+    assert "1234" not in str(caught.value)
+
+
+def test_events_that_come_one_by_one_reach_the_file_and_the_memory() -> None:
+    found, rows = reranker(), shop.candidates(range(30))
+    found.observe(event for event in shop.events(1, 20))  # type: ignore[arg-type]  # no sequence, and yet all is kept
+    assert len(found.store.events()) == 20
+    assert found.rank(rows).items == reranker(found.store).rank(rows).items
 
 
 def test_the_profile_is_bounded_as_the_store_is() -> None:

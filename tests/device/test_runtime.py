@@ -232,6 +232,21 @@ def test_a_child_forked_while_the_pool_is_locked_is_not() -> None:
     assert said == expected
 
 
+def test_a_call_from_a_signal_handler_does_not_wait_for_the_call_that_it_broke_into() -> None:
+    model = Model(shop.bundle().files[RANK_MODEL])
+    expected = scores(model, 1)
+    found = []
+
+    def interrupted() -> None:
+        with model._pool._lock:  # as a thread is when the signal comes
+            found.append(scores(model, 1))
+
+    thread = threading.Thread(target=interrupted, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert found == [expected]
+
+
 def test_threads_of_a_forked_child_share_its_pool() -> None:
     model = Model(CONTENT)
     expected = [scores(model, seed) for seed in range(20)]

@@ -195,6 +195,18 @@ def test_a_reranker_does_not_wait_for_a_shadow_that_stands_still(monkeypatch: py
     assert told.dropped > 0
 
 
+def test_a_shadow_with_nothing_to_do_keeps_no_thread() -> None:
+    found = faults.reranker(shadow=faults.engine())
+    others = set(threading.enumerate())
+    found.rank(ROWS)
+    (thread,) = set(threading.enumerate()) - others
+    assert agreement(found).slates == 1
+    thread.join(FAR)
+    assert not thread.is_alive()
+    found.rank(ROWS)
+    assert agreement(found).slates == 2
+
+
 IN_A_CHILD = """
 import os, sys
 from pocketrank import Reranker

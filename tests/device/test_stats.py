@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pocketrank import Bundle, DeviceStore, Event, Reranker
 from pocketrank.errors import InputError, StoreError
-from pocketrank.latency import BUCKETS_MS
 from pocketrank.policy import Boost, Condition, Pin, Policy, Quota
+from pocketrank.stats import BUCKETS_MS
 from tests import faults, shop
 
 ROWS = shop.candidates(range(30))

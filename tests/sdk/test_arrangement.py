@@ -179,7 +179,7 @@ def held(policy: Policy, columns: Columns, k: int) -> tuple[Places, list[HeldQuo
 def test_one_quota_one_share_and_pins_never_need_a_step_back(case: tuple[Policy, Columns, int]) -> None:
     places, quotas, shares = held(*case)
     effort = Effort(left=0)
-    search = Search(places, quotas, shares, effort)
+    search = Search(places, [*quotas, *shares], effort)
     assert (search.run() is not None) is search.possible
     assert not effort.spent
 
@@ -395,13 +395,6 @@ def test_diversity_without_its_extra_is_given_up_and_the_rest_holds(monkeypatch:
     found = arranged(policy, {"genre": ["a", "a", "b"]}, 3)
     assert found.order == [0, 2, 1]
     assert found.given_up == ('diversity dpp by genre: pyversity is missing; pip install "pocketrank[diversity]"',)
-
-
-def test_diversity_over_vectors_that_are_no_numbers_is_given_up() -> None:
-    policy = Policy(diversity=Diversity("mmr", 0.5, 3))
-    found = arrange([0, 1], None, IDS[:2], NO_FIELDS.__getitem__, policy, 2, vectors=np.full((2, 2), np.nan))
-    assert found.order == [0, 1]
-    assert "finite" in found.given_up[0]
 
 
 # -- reasons -----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Candidates become columns: what is read, what stands in for what is missing or stale, what is refused by name."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -303,6 +303,40 @@ def test_raw_gives_the_apps_own_values_of_any_field() -> None:
     assert parse([{"id": "a", "x": 1}, {"id": "b"}], SCHEMA).raw("x") == [1, None]
 
 
+class Series:
+    """As those of pandas: entries are found by label, and come in the order in which they were sorted."""
+
+    def __init__(self, labels: list[int], values: list[str]) -> None:
+        self._by_label = dict(zip(labels, values, strict=True))
+
+    def __len__(self) -> int:
+        return len(self._by_label)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_label.values())
+
+    def __getitem__(self, label: int) -> str:
+        return self._by_label[label]
+
+
+def test_raw_goes_by_position_where_a_column_goes_by_label() -> None:
+    columns = parse({"id": ["a", "b", "c"], "x": Series([2, 0, 1], ["first", "second", "third"])}, SCHEMA)
+    assert columns.raw("x") == ["first", "second", "third"]
+    assert columns.only([2, 0]).raw("x") == ["third", "first"]
+
+
+def test_raw_gives_the_words_of_categories_that_came_as_0_and_1() -> None:
+    hot = np.array([[1, 0, 0], [0, 0, 0], [0, 1, 1]], np.bool_)
+    columns = parse({"id": ["a", "b", "c"], "tags": hot}, SCHEMA)
+    assert columns.raw("tags") == [("red",), (), ("green", "blue")]
+    assert columns.only([2, 0]).raw("tags") == [("green", "blue"), ("red",)]
+
+
+def test_raw_makes_no_numbers_of_times() -> None:
+    times = np.array([1, 2], "M8[ns]")
+    assert parse({"id": ["a", "b"], "until": times}, SCHEMA).raw("until") == list(times)
+
+
 @pytest.mark.parametrize("ragged", [[1], 5, "xy"])
 def test_raw_refuses_a_ragged_column(ragged: Any) -> None:
     with pytest.raises(InputError, match="x: expected"):
@@ -332,6 +366,8 @@ BAD: list[tuple[Any, str]] = [
     ({}, r"candidates: 'id' is missing"),
     ({"price": [1.0]}, r"candidates: 'id' is missing"),
     ([{"price": 1.0}], r"candidates: 'id' is missing"),
+    ({"id": {"a", "b"}}, r"id: expected a column, one entry a candidate, got {'"),
+    ({"id": ["a", "b"], "price": {1, 2}}, r"price: expected a column, one entry a candidate, got {1, 2}"),
     ({"id": "abc"}, r"id: expected a column, one entry a candidate, got 'abc'"),
     ({"id": 17}, r"id: expected a column, one entry a candidate, got 17"),
     ({"id": np.array(3)}, r"id: expected a column"),
@@ -368,6 +404,13 @@ BAD: list[tuple[Any, str]] = [
     ([{"id": "a", "tags": [["red"]]}], r"candidate 'a': tags: expected a string or a list of strings, got list"),
     ([{"id": "x" * 10**6}], r"candidate 0: id: expected at most 256 characters of Unicode, got 'xxx"),
     ([{"id": "\ud800"}], r"candidate 0: id: expected at most 256 characters of Unicode"),
+    ([{"id": 10**9_999}], r"candidate 0: id: expected at most 256 characters"),
+    ([{"id": np.timedelta64(3, "s")}], r"candidate 0: id: expected str or int, got timedelta64"),
+    ({"id": np.array([1, 2], "M8[ns]")}, r"candidate 0: id: expected str or int, got datetime64"),
+    ([{"id": "a", "price": np.timedelta64(3, "s")}], r"candidate 'a': price: expected a number, got timedelta64"),
+    ({"id": ["a"], "price": np.array([3], "M8[ns]")}, r"candidate 'a': price: expected a number, got datetime64"),
+    ([{"id": "a", "age": 1, "at_s": 10**400}], r"candidate 'a': at_s: expected Unix seconds, got int"),
+    ([{"id": "a", "shop": 10**9_999}], r"candidate 'a': shop: expected a string, got int: what can't be shown"),
     ([{"id": 10**300}], r"candidate 0: id: expected at most 256 characters"),
     ([{"id": "a", "look": [1.0]}], r"candidate 'a': look: expected 2 numbers, got list: \[1.0\]"),
     ([{"id": "a", "look": 3}], r"candidate 'a': look: expected 2 numbers, got int: 3"),
@@ -405,6 +448,12 @@ def test_a_bad_candidate_is_refused_by_name_feature_and_value(candidates: Any, m
 def test_a_bad_context_is_refused_by_name(hour: object) -> None:
     with pytest.raises(InputError, match=r"context: hour: expected a (number|finite float32), got"):
         parse([{"id": "a"}], SCHEMA, {"hour": hour})
+
+
+@pytest.mark.parametrize("context", [[("hour", 8)], "hour", 8, []])
+def test_a_context_that_is_no_mapping_is_refused(context: Any) -> None:
+    with pytest.raises(InputError, match="context: expected a mapping of names to values, got"):
+        parse([{"id": "a"}], SCHEMA, context)
 
 
 def test_a_refusal_never_repeats_a_long_value() -> None:

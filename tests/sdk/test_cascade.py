@@ -90,6 +90,12 @@ def test_equal_scores_keep_the_order_given() -> None:
     assert (found.kept, found.rest) == ([0, 1], [2, 3])
 
 
+@pytest.mark.parametrize("stages", [[{"keep": 5}], "prune", [None]])
+def test_what_is_no_stage_is_refused(stages: Any) -> None:
+    with pytest.raises(InputError, match=r"cascade: expected (stages of Prune|at most 4 stages), got"):
+        check(stages, ["fit"])
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -98,6 +104,7 @@ def test_equal_scores_keep_the_order_given() -> None:
         {"keep": True},
         {"keep": 5, "weights": {"fit": float("nan")}},
         {"keep": 5, "weights": {"fit": 10**400}},
+        {"keep": 5, "weights": {"fit": 1e39}},
         {"keep": 5, "weights": {"fit": "much"}},
         {"keep": 5, "weights": ["fit"]},
         {"keep": 5, "stop_margin": 0},

@@ -143,7 +143,8 @@ STRANGE = [
         ("exists", True, math.nan, UNKNOWN),
         ("exists", False, None, YES),
         ("exists", False, 0, NO),
-        ("exists", False, Raises(), NO),
+        ("exists", True, np.datetime64("NaT"), UNKNOWN),
+        ("exists", False, Raises(), UNKNOWN),
     ],
 )
 def test_a_condition_holds_does_not_or_cannot_be_told(op: Op, wanted: Any, value: Any, holds: bool | None) -> None:  # noqa: FBT001
@@ -244,3 +245,12 @@ def test_entries_are_what_a_value_counts_as() -> None:
     expected = [("a",), (1,), (1.0,), ((True,),), (), ("b", "a"), (1,), (), (), (2, 3), ()]
     assert entries(values) == expected
     assert entries(np.array([1, 2])) == [(1,), (2,)]
+
+
+@pytest.mark.parametrize("unit", ["D", "us", "ns"])
+@pytest.mark.parametrize("kind", ["M8", "m8"])
+def test_a_time_of_numpy_is_no_number_of_seconds_and_never_shown(kind: str, unit: str) -> None:
+    past = np.array([1, 10**5], f"{kind}[{unit}]")
+    for values in (past, list(past)):
+        assert kept(Policy(expire=("until",)), {"until": values}.__getitem__, 2, now_s=1e4) == []
+        assert matches(Condition("until", "lt", 1e30), values) == [UNKNOWN, UNKNOWN]

@@ -58,7 +58,7 @@ def test_a_policy_comes_back_from_json_as_it_was(policy: Policy) -> None:
 def test_a_policy_without_rules_is_false_and_an_empty_object() -> None:
     empty = Policy()
     assert not empty
-    assert (empty.size, empty.filters, empty.arranges, empty.to_json()) == (0, False, False, {})
+    assert (empty.filters, empty.arranges, empty.to_json()) == (False, False, {})
     assert Policy.from_json({}) == empty
 
 
@@ -77,7 +77,7 @@ def test_a_policy_without_rules_is_false_and_an_empty_object() -> None:
 )
 def test_a_policy_says_whether_it_removes_or_moves_candidates(policy: Policy, *, filters: bool, arranges: bool) -> None:
     assert policy
-    assert (policy.filters, policy.arranges, policy.size) == (filters, arranges, 1)
+    assert (policy.filters, policy.arranges) == (filters, arranges)
 
 
 @given(POLICIES, POLICIES)
@@ -91,7 +91,6 @@ def test_a_policy_followed_by_another_holds_the_rules_of_both(one: Policy, other
 
 def test_two_policies_with_too_many_rules_together_are_refused() -> None:
     many = Policy(pins=tuple(Pin(str(i), 0) for i in range(MAX_RULES)))
-    assert many.size == MAX_RULES
     with pytest.raises(InputError, match=f"policy rules: count: expected at most {MAX_RULES}, got {MAX_RULES + 1}"):
         many.followed_by(Policy(expire=("until",)))
 

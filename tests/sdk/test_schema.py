@@ -268,6 +268,13 @@ def test_too_many_columns_are_refused_before_they_are_named() -> None:
             Schema((*words, more))
 
 
+def test_embeddings_that_no_device_could_hold_are_refused() -> None:
+    embeddings = [Embedding(name=f"x{number}", width=MAX_WIDTH) for number in range(MAX_COLUMNS // MAX_WIDTH)]
+    assert len(Schema(tuple(embeddings)).columns) == len(embeddings)
+    with pytest.raises(BundleError, match=f"embeddings of at most {MAX_COLUMNS} numbers"):
+        Schema((*embeddings, Embedding(name="y", width=1)))
+
+
 @pytest.mark.parametrize(
     "feature",
     [

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -77,6 +79,20 @@ def test_wiping_deletes_what_was_set_aside(tmp_path: Path) -> None:
     assert store.set_aside is None
     store.close()
     assert sorted(found.name for found in tmp_path.iterdir()) == ["store.sqlite", "store.sqlite.corrupt-of-mine"]
+
+
+def test_a_store_that_turns_out_damaged_when_it_is_wiped_is_wiped(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    filled(path).close()
+    content = path.read_bytes()
+    root = 4096  # the page after the first: the root of the first table
+    path.write_bytes(content[:root] + b"\xff" * 200 + content[root + 200 :])
+    store = DeviceStore(path)
+    store.wipe()
+    assert b"SECRET" not in bytes_in(tmp_path)
+    assert store.set_aside is None
+    store.record([Event("new", 0.0)])
+    assert [event.item for event in store.events()] == ["new"]
 
 
 def test_wiping_while_another_process_reads_says_that_bytes_are_left(tmp_path: Path) -> None:
@@ -388,3 +404,36 @@ def test_a_store_in_memory_is_copied_by_a_fork() -> None:
     store.record([Event("parent", 0.0)])
     assert record_in_fork(store, "child") == 0
     assert [event.item for event in store.events()] == ["parent"]
+
+
+IN_A_GROUP = """
+import os, sys
+from pocketrank import DeviceStore, Event
+from pocketrank.errors import StoreError
+store = DeviceStore(sys.argv[1])
+child = -1
+try:
+    with store.together():
+        store.record([Event("taken back", 0.0)])
+        child = os.fork()
+        if child:
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+            raise KeyError
+except (KeyError, StoreError) as error:
+    if not child:
+        os._exit(7 if "forked in the middle" in str(error) else 8)
+finally:
+    if not child:
+        os._exit(9)
+assert store.events() == []
+store.record([Event("later", 0.0)])
+store.close()
+assert [event.item for event in DeviceStore(sys.argv[1]).events()] == ["later"]
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes don't fork here")
+def test_a_child_that_leaves_a_group_of_its_parent_writes_nothing(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", IN_A_GROUP, str(tmp_path / "store.sqlite")]
+    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -100,7 +100,7 @@ def png(path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
 
 
-SOURCE = Path(store_opening.__file__).with_name("store_tables.py").read_bytes()
+SOURCE = Path(store_opening.__file__).with_name("tables.py").read_bytes()
 OTHERS: dict[str, Callable[[Path], object]] = {
     "text": lambda path: path.write_text("This is no database, however one looks at it. " * 100),
     "a word": lambda path: path.write_text("SQLite"),

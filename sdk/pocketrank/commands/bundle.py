@@ -61,7 +61,7 @@ def inspect(bundle: BundleFolder, *, as_json: Json = False) -> None:
         return
     columns = f"{len(manifest.schema.columns)}, {int(manifest.schema.private_columns.sum())} of them private"
     head = {"digest": opened.digest, "slate sizes": manifest.slate_sizes, "columns": columns}
-    pairs(f"{manifest.name}@{manifest.version}", head)
+    pairs(opened.name, head)
     heads = ("feature", "kind", "source", "private", "columns")
     table("features", heads, [tuple(feature.values()) for feature in features])
     rows = [(parameter.name, list(parameter.shape)) for parameter in manifest.trainable]
@@ -99,7 +99,7 @@ def verified(folder: Path) -> Verdict:
         opened = Bundle.open(folder)
     except BundleError as error:
         return Verdict(ok=False, failed="files", why=str(error))
-    found = Verdict(ok=True, bundle=f"{opened.manifest.name}@{opened.manifest.version}", digest=opened.digest)
+    found = Verdict(ok=True, bundle=opened.name, digest=opened.digest)
     why = _self_test_failure(folder)
     if why is not None:
         return dataclasses.replace(found, ok=False, failed="self-test", why=why)

@@ -56,8 +56,7 @@ def status(
     pairs(str(store), dataclasses.asdict(size))
     pairs("limits", dataclasses.asdict(limits))
     if opened is not None:
-        name = f"{opened.manifest.name}@{opened.manifest.version}"
-        tell(f"personal parameters for {name}: {parameters or 'none'}")
+        tell(f"personal parameters for {opened.name}: {parameters or 'none'}")
     if set_aside is not None:
         tell(f"a corrupt file was set aside: {set_aside}")
 
@@ -105,7 +104,7 @@ def learn(
     if as_json:
         emit(body)
     else:
-        pairs(f"{opened.manifest.name}@{opened.manifest.version}", body)
+        pairs(opened.name, body)
 
 
 def _count(params: Mapping[str, npt.NDArray[np.float32]] | None) -> int:

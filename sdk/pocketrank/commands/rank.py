@@ -23,7 +23,6 @@ from pocketrank.slate import Slate
 
 MAX_LINE_BYTES: Final = 16 << 20
 """A longer line is skipped: 2,000 candidates with an embedding each take less."""
-MAX_POLICY_BYTES: Final = 1 << 20
 _KEYS: Final = frozenset({"candidates", "context", "k", "policy"})
 
 app = typer.Typer(add_completion=False)
@@ -61,7 +60,7 @@ def rank(  # noqa: PLR0913  (one for each option)
     """Rank the candidates of each line of JSON, and print a slate a line."""
     as_json = remember_json(ctx, chosen=as_json or not sys.stdout.isatty())
     common = {} if context is None else _object("--context", context.encode())
-    rules = None if policy is None else Policy.from_json(_object(str(policy), _bounded(policy)))
+    rules = None if policy is None else Policy.from_json(_object(str(policy), policy.read_bytes()))
     with ExitStack() as stack:
         kept = None if store is None else stack.enter_context(open_store(store))
         reranker = Reranker.load(bundle, store=kept, policy=rules)
@@ -79,7 +78,10 @@ def rank(  # noqa: PLR0913  (one for each option)
                 )
             except PocketRankError as error:
                 failed += 1
-                _answer({"line": number, "error": str(error)}, as_json=as_json)
+                if as_json:
+                    emit({"line": number, "error": str(error)})
+                else:
+                    tell(f"line {number}: {error}")
             else:
                 _answer(slate, as_json=as_json)
     if failed:
@@ -134,24 +136,7 @@ def _object(name: str, data: bytes) -> dict[str, Any]:
     return body
 
 
-def _bounded(path: Path) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(MAX_POLICY_BYTES + 1)
-    if len(data) > MAX_POLICY_BYTES:
-        raise InputError(f"{path}: more than {MAX_POLICY_BYTES} bytes; expected a policy")
-    return data
-
-
-def _answer(answer: Slate | Mapping[str, Any], *, as_json: bool) -> None:
-    if isinstance(answer, Slate):
-        _answer_slate(answer, as_json=as_json)
-    elif as_json:
-        emit(answer)
-    else:
-        tell(f"line {answer['line']}: {answer['error']}")
-
-
-def _answer_slate(slate: Slate, *, as_json: bool) -> None:
+def _answer(slate: Slate, *, as_json: bool) -> None:
     if as_json:
         names = ("bundle", "stages", "omitted", "fallback", "given_up", "filtered", "latency_ms")
         emit({"items": [item._asdict() for item in slate], **{name: getattr(slate, name) for name in names}})

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketrank.errors import InputError
-from pocketrank.features.reading import Array, Reader, Rows, WordsAt, check_column, is_number, said
+from pocketrank.features.reading import Array, Reader, Rows, WordsAt, check_column, is_number, listed, said
 from pocketrank.schema import ID, MAX_TEXT, Categories, Clock, Flag, Number, Schema
 
 MAX_CANDIDATES: Final = 2_000
@@ -57,6 +57,8 @@ class Columns:
     def raw(self, field: str) -> Sequence[Any]:
         """The app's own values ``[n]`` of any field, also one outside the schema; None where missing.
 
+        Of categories that came as 0 and 1, the words.
+
         Raises:
             InputError: The app's column of this name has another length than its ids.
         """
@@ -67,8 +69,10 @@ class Columns:
             return [None] * len(self.ids)
         if not isinstance(self._given, Rows):
             check_column(field, values, len(self._given[ID]))
-        if isinstance(values, np.ndarray):
-            values = values.tolist()
+        words = self._words.get(field)
+        if words is not None and isinstance(values, np.ndarray) and values.dtype.kind in "buif":
+            return [words(place) for place in self._places]
+        values = listed(values)
         return [values[place] for place in self._places]
 
     def only(self, kept: Sequence[int]) -> Columns:
@@ -133,7 +137,9 @@ def parse(
             rows = layout.span(field)
             block[rows] = found if isinstance(field, Categories) else found == layout.words[field.name].columns
     vectors = {feature.name: reader.vectors(feature) for feature in layout.embeddings}
-    around, context_vectors = _around(schema, context or {}, now_s, utc_offset_s, block)
+    if not isinstance(context, Mapping | None):
+        raise InputError(f"context: expected a mapping of names to values, got {type(context).__name__}")
+    around, context_vectors = _around(schema, {} if context is None else context, now_s, utc_offset_s, block)
     if n:
         reader.defaulted |= dict.fromkeys(around.defaulted, n)
         reader.stale |= dict.fromkeys(around.stale, n)
@@ -178,8 +184,7 @@ def _ids(values: Any) -> tuple[str, ...]:
     check_column(ID, values)
     if len(values) > MAX_CANDIDATES:
         raise InputError(f"candidates: expected at most {MAX_CANDIDATES}, got {len(values)}; retrieve fewer")
-    if isinstance(values, np.ndarray):
-        values = values.tolist()
+    values = listed(values)
     try:
         text = "".join(values)
         ids = tuple(values)
@@ -196,9 +201,12 @@ def _ids(values: Any) -> tuple[str, ...]:
 
 
 def _id(at: int, value: Any) -> str:
-    if not isinstance(value, str | int | np.integer) or isinstance(value, bool) or value == "":
+    if not isinstance(value, str | int | np.integer) or isinstance(value, bool | np.timedelta64) or value == "":
         raise InputError(f"candidate {at}: {ID}: expected str or int, got {said(value)}")
-    text = str(value)
+    try:
+        text = str(value)
+    except ValueError:  # Python writes out no number of thousands of digits, other than so
+        text = hex(int(value))
     if len(text) > MAX_TEXT or not _encodable(text):
         raise InputError(f"candidate {at}: {ID}: expected at most {MAX_TEXT} characters of Unicode, got {text!r:.80}")
     return text

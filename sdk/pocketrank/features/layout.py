@@ -21,6 +21,7 @@ from pocketrank.schema import (
     Clock,
     Count,
     DeviceFeature,
+    Embedding,
     Fatigue,
     Feature,
     Flag,
@@ -105,7 +106,7 @@ class Layout:
         self.public_rows = self.rows
         """Rows that are known from the candidates and the context alone, embeddings left out."""
         self.words = {f.name: Words(f) for f in features if isinstance(f, Category | Categories)}
-        self.embeddings = tuple(schema.embeddings.values())
+        self.embeddings = tuple(f for f in features if isinstance(f, Embedding))
         self._place(self.embeddings)
         groups = [self._group(name) for name in (*schema.categories, None)]
         self.groups = tuple(group for group in groups if group.features)

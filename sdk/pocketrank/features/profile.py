@@ -82,8 +82,7 @@ class History:
     ``engaged`` and ``shown`` hold them; ``places`` gives each item that came up its place in the states over items.
     """
 
-    def __init__(self, schema: Schema, vectors: ItemVectors | None, limits: Limits = DEFAULT_LIMITS) -> None:
-        """A history without events."""
+    def __init__(self, schema: Schema, vectors: ItemVectors | None, limits: Limits) -> None:
         layout = schema.layout
         read = {group.field for group in layout.groups}
         words = {field.name: layout.words[field.name] for field in layout.fields if field.name in read}

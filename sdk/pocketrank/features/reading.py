@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +105,7 @@ class Reader:
             return [None] * self._n
         check_column(feature.name, values, self._n)
         if isinstance(values, np.ndarray) and values.dtype.kind not in "buif":
-            values = values.tolist()
+            values = listed(values)
         max_age_s = getattr(feature, "max_age_s", None)
         return values if max_age_s is None else self._fresh(feature.name, list(values), max_age_s)
 
@@ -133,7 +134,7 @@ class Reader:
             return [None] * self._n
         check_column(name, times, self._n)
         for at, time in enumerate(times):
-            if time is not None and not (is_number(time) and math.isfinite(time)):
+            if time is not None and not (is_number(time) and abs(time) <= LARGEST):
                 raise InputError(f"{self._whose(at)}: {name}: expected Unix seconds, got {said(time)}")
         return list(times)
 
@@ -243,22 +244,42 @@ class Reader:
 
 
 def check_column(name: str, values: Any, n: int | None = None) -> None:
-    """Refuse what has no length or is a string, whose letters would pass for entries."""
+    """Refuse what has no length or order, or is a string, whose letters would pass for entries."""
     try:
-        found = None if isinstance(values, str | bytes | Mapping) else len(values)
+        found = None if isinstance(values, str | bytes | Mapping | AbstractSet) else len(values)
     except TypeError:
         found = None
     if found is None:
-        raise InputError(f"{name}: expected a column, one entry a candidate, got {values!r:.80}")
+        raise InputError(f"{name}: expected a column, one entry a candidate, got {worded(values)}")
     if n is not None and found != n:
         raise InputError(f"{name}: expected {n} entries, one a candidate, got {found}")
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether ``value`` is a real number; yes and no count as 1 and 0."""
-    return isinstance(value, int | float | np.integer | np.floating | np.bool_)
+    # numpy counts a duration among its integers.
+    return isinstance(value, int | float | np.integer | np.floating | np.bool_) and not isinstance(
+        value, np.timedelta64
+    )
+
+
+def listed(values: Any) -> Sequence[Any]:
+    """The entries of a column by position; numbers, words and truths of an array as Python's own."""
+    # A series of pandas looks entries up by their labels, and an array makes plain numbers of times in nanoseconds.
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "mM":
+        plain: list[Any] = values.tolist()
+        return plain
+    return values if isinstance(values, list | tuple) else list(values)
 
 
 def said(value: Any) -> str:
     """A value as a message shows it."""
-    return f"{type(value).__name__}: {value!r:.80}"
+    return f"{type(value).__name__}: {worded(value)}"
+
+
+def worded(value: Any) -> str:
+    """``repr``, cut short."""
+    try:
+        return f"{value!r:.80}"
+    except Exception:  # noqa: BLE001  (an app's object may raise anything, and a number be too long to write out)
+        return "what can't be shown"

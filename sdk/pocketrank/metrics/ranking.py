@@ -6,8 +6,8 @@ is relevant where its label is > 0. The first ``k`` >= 1 places count; a list
 that is shorter is as if it were filled up with irrelevant items. Where nothing
 is relevant a metric is 0. Items that are relevant but not in the list at all
 can't be seen in it: ``relevant``, where a metric takes it, says how many there
-are in all. Over many lists a metric is the mean of its values (`bootstrap`).
-What is not so raises `InputError`.
+are in all, no fewer than in the list. Over many lists a metric is the mean of
+its values (`bootstrap`). What is not so raises `InputError`.
 """
 
 from __future__ import annotations
@@ -60,19 +60,10 @@ def ranked(scores: npt.ArrayLike, labels: npt.ArrayLike, mask: npt.ArrayLike | N
 
 
 def ndcg(labels: Floats, *, k: int = 10, relevant: int | None = None) -> float:
-    """Normalised discounted cumulative gain of a ranked list with binary or graded labels.
+    """Normalised discounted cumulative gain of a ranked list with binary or graded labels, 0 to 1.
 
-    ``sum(label_i / log2(i + 1), i <= k)`` over the same of the ideal order.
-
-    Args:
-        labels: Gains in ranked order, ``[n]``, >= 0.
-        k: Positions that count.
-        relevant: How many relevant items (gain 1) there are in all, where some
-            may not be in the list at all; the ideal then knows them. By
-            default the ideal is the best order of ``labels``.
-
-    Returns:
-        0 to 1; 0 where nothing is relevant.
+    ``sum(label_i / log2(i + 1), i <= k)`` over the same of the ideal order:
+    ``relevant`` items of gain 1, by default the best order of ``labels``.
 
     Source: Järvelin and Kekäläinen 2002, doi:10.1145/582415.582418.
     """
@@ -98,19 +89,7 @@ def precision(labels: Floats, *, k: int = 10) -> float:
 
 
 def recall(labels: Floats, *, k: int = 10, relevant: int | None = None) -> float:
-    """Relevant items among the first ``k``, over all relevant items.
-
-    Args:
-        labels: In ranked order, ``[n]``; relevant where > 0.
-        k: Positions that count.
-        relevant: How many relevant items there are in all; by default those in the list.
-
-    Returns:
-        0 to 1; 0 where nothing is relevant.
-
-    Raises:
-        InputError: ``relevant`` is less than the list holds.
-    """
+    """Relevant items among the first ``k``, over all relevant items; ``relevant`` are by default those in the list."""
     hits = _gains(labels, k) > 0
     total = _relevant(hits, relevant)
     return float(np.count_nonzero(hits[:k])) / total if total else 0.0
@@ -121,18 +100,7 @@ def average_precision(labels: Floats, *, k: int = 10, relevant: int | None = Non
 
     ``sum(precision at i, i <= k and item i is relevant) / relevant``: an item
     beyond ``k``, or not in the list, adds 0 and still counts in ``relevant``,
-    as in trec_eval's ``map_cut``.
-
-    Args:
-        labels: In ranked order, ``[n]``; relevant where > 0.
-        k: Positions that count.
-        relevant: How many relevant items there are in all; by default those in the list.
-
-    Returns:
-        0 to 1; 0 where nothing is relevant.
-
-    Raises:
-        InputError: ``relevant`` is less than the list holds.
+    as in trec_eval's ``map_cut``. ``relevant`` are by default those in the list.
 
     Source: Buckley and Voorhees 2000, doi:10.1145/345508.345543.
     """
@@ -151,7 +119,7 @@ def err(labels: Floats, *, k: int = 10, highest: float = 1.0) -> float:
 
     Args:
         labels: Grades in ranked order, ``[n]``, 0 to ``highest``.
-        k: Positions that count.
+        k: Places that count.
         highest: The best grade of the scale, whether or not an item has it; > 0.
 
     Returns:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +22,9 @@ from pocketrank.policy.fairness import fair_targets
 from pocketrank.policy.filters import Fields, entries, matches
 from pocketrank.policy.places import Effort, Found, Held, HeldQuota, HeldShare, Places, Search, holds_alone, relaxed
 from pocketrank.policy.rules import MAX_PLACES, VECTORS, Boost, Diversity, Pin, Policy
+from pocketrank.schema import LARGEST
 
 Floats = npt.NDArray[np.floating]
-_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -102,12 +101,7 @@ def diversified(
 ) -> tuple[list[int], str | None]:
     """``order`` under a diversity rule, whichever ``when`` it has, and why it was given up, or None.
 
-    Args:
-        order: Candidates, best first.
-        scores: As those of ``arrange``.
-        fields: Values of a field, ``[n]``.
-        rule: What to do.
-        vectors: Item vectors ``[n, w]``; needed where the rule goes by ``vectors``.
+    The arguments are those of ``arrange``.
     """
     found = list(order)
     try:
@@ -130,7 +124,7 @@ def _descending(order: Sequence[int], scores: Floats | None) -> npt.NDArray[np.f
     if scores is not None:
         values = np.asarray(scores, np.float64)[np.asarray(order, np.intp)]
         # NaN is not at least anything, so it fails too.
-        if (values[:-1] >= values[1:]).all() and abs(values[0]) <= _LARGEST and abs(values[-1]) <= _LARGEST:
+        if (values[:-1] >= values[1:]).all() and abs(values[0]) <= LARGEST and abs(values[-1]) <= LARGEST:
             return values
     return -np.arange(len(order), dtype=np.float64)
 
@@ -209,10 +203,10 @@ def _held(places: Places, shares: Sequence[HeldShare], quotas: Sequence[HeldQuot
     """The order that holds as many rules as it can, the hardest first, and those that can be relaxed, relaxed."""
     effort = Effort()
     rules: list[Held] = [*shares, *quotas]
-    found = _searched(places, rules, effort)
+    found = Search(places, rules, effort).run()
     if found is not None:
         return found
-    found = _searched(places, [], effort)
+    found = Search(places, [], effort).run()
     assert found is not None, "an order under pins alone always exists"
     kept: list[Held] = []
     said: list[tuple[Held, str]] = []
@@ -221,7 +215,7 @@ def _held(places: Places, shares: Sequence[HeldShare], quotas: Sequence[HeldQuot
         looser = relaxed(held, places)
         form: Held | None = None
         for form in [held] if looser is None else [held, looser]:
-            better = _searched(places, [*kept, form], effort)
+            better = Search(places, [*kept, form], effort).run()
             if better is not None:
                 found = better
                 kept.append(form)
@@ -232,12 +226,6 @@ def _held(places: Places, shares: Sequence[HeldShare], quotas: Sequence[HeldQuot
             said.append((held, _why(held, form, places, spent=effort.spent)))
     given_up += [why for held, why in said if held.violated(found.order, places.size)]
     return found
-
-
-def _searched(places: Places, rules: Sequence[Held], effort: Effort) -> Found | None:
-    quotas = [held for held in rules if isinstance(held, HeldQuota)]
-    shares = [held for held in rules if isinstance(held, HeldShare)]
-    return Search(places, quotas, shares, effort).run()
 
 
 def _why(held: Held, form: Held | None, places: Places, *, spent: bool) -> str:

@@ -1,7 +1,7 @@
 """Diversity: the first places ordered so that items are both relevant and unlike each other.
 
 MMR and the greedy DPP are those of ``pyversity``, an extra; here their inputs
-are put on one scale and checked.
+are put on one scale.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def diversify(scores: Floats, vectors: Floats, *, method: Literal["mmr", "dpp"],
 
     Args:
         scores: Finite ``[n]``, higher is better.
-        vectors: Finite ``[n, w]``, w <= ``MAX_WIDTH``; a row of zeros is unlike any other.
+        vectors: Finite ``[n, w]``; a row of zeros is unlike any other.
         method: ``mmr`` or ``dpp``.
         weight: 0 to 1.
         top: How many places to order so, 1 or more; only the ``POOL`` best are considered for them.
@@ -44,20 +44,18 @@ def diversify(scores: Floats, vectors: Floats, *, method: Literal["mmr", "dpp"],
         All ``n`` positions of ``scores``, the rest behind in the order of scores; equal scores as given.
 
     Raises:
-        InputError: A shape, type or value does not fit.
         ExtraMissingError: ``pyversity`` is not installed.
 
     Source: Carbonell and Goldstein 1998, doi:10.1145/290941.291025; Chen et al. 2018, arXiv:1709.05135.
     """
-    relevance, rows = _checked(scores, vectors)
-    if method not in {"mmr", "dpp"} or not 0 <= weight <= 1 or top < 1:
-        raise InputError(f"diversity: expected mmr or dpp, weight 0 to 1, top >= 1, got {method!r}, {weight}, {top}")
-    order = np.argsort(-relevance, kind="stable")
+    order = np.argsort(-scores, kind="stable")
     if weight == 0 or len(order) < 2:
         return [int(i) for i in order]
     pyversity = _pyversity()
-    pool, best = order[:POOL], relevance[order[:POOL]]
-    rows = rows[pool]
+    pool = order[:POOL]
+    best, rows = scores[pool].astype(np.float64), vectors[pool].astype(np.float64)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
     if method == "mmr":
         span = best[0] - best[-1]
         best = (best - best[-1]) / span if span > 0 else np.zeros_like(best)
@@ -91,22 +89,6 @@ def multi_hot(values: Values) -> Array:
     for i, row in enumerate(rows):
         hot[i, [at[entry] for entry in row]] = 1.0
     return hot
-
-
-def _checked(scores: Floats, vectors: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The scores, and the vectors at length 1 (or 0)."""
-    try:
-        relevance, rows = np.asarray(scores, np.float64), np.asarray(vectors, np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"diversity: expected numbers, got {type(scores).__name__} ({error})") from error
-    if relevance.ndim != 1 or rows.ndim != 2 or len(rows) != len(relevance) or not 1 <= rows.shape[1] <= MAX_WIDTH:
-        expected = f"scores [n] and vectors [n, 1..{MAX_WIDTH}]"
-        raise InputError(f"diversity: expected {expected}, got {relevance.shape} and {rows.shape}")
-    limit = np.finfo(np.float32).max
-    if not ((np.abs(relevance) <= limit).all() and (np.abs(rows) <= limit).all()):
-        raise InputError("diversity: expected scores and vectors that are finite float32, got others")
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return relevance, np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
 
 
 def _pyversity() -> Any:

@@ -85,7 +85,10 @@ def entries(values: Values) -> list[tuple[Key, ...]]:
 
 
 def _listed(values: Values) -> Sequence[Any]:
-    return list(values.tolist()) if isinstance(values, np.ndarray) else values
+    if not isinstance(values, np.ndarray):
+        return values
+    # ``tolist`` would make plain numbers of times in nanoseconds.
+    return list(values if values.dtype.kind in "mM" else values.tolist())
 
 
 def _is_later(value: Any, now_s: float) -> bool:
@@ -107,8 +110,9 @@ def _holds(condition: Condition, value: Any) -> bool | None:
 def _told(condition: Condition, value: Any) -> bool | None:
     op, kind = condition.op, type(value)
     if op == EXISTS:
-        missing = None if issubclass(kind, float | np.floating) and value != value else value is None  # noqa: PLR0124  (NaN)
-        return None if missing is None else missing is not condition.value
+        # What differs from itself, as NaN does, stands for a gap.
+        odd = not issubclass(kind, _LISTS) and value != value  # noqa: PLR0124
+        return None if odd else (value is not None) is condition.value
     if value is None:
         return False
     if op in ORDER:
@@ -151,7 +155,7 @@ def _key(value: Any) -> Key | None:
         return str.__str__(value)
     if issubclass(kind, int):
         return int.__int__(value)
-    if issubclass(kind, np.integer):
+    if issubclass(kind, np.integer) and not issubclass(kind, np.timedelta64):
         return int(value)
     if issubclass(kind, float | np.floating):
         number = float(value) if issubclass(kind, np.floating) else float.__float__(value)

@@ -123,8 +123,7 @@ def relaxed(held: Held, places: Places) -> Held | None:
 
 def holds_alone(held: Held, places: Places) -> bool:
     """Whether ``held`` could be held beside the pins alone; of items with several values, a necessary condition."""
-    quotas, shares = ([held], []) if isinstance(held, HeldQuota) else ([], [held])
-    return Search(places, quotas, shares, Effort()).possible
+    return Search(places, [held], Effort()).possible
 
 
 Blocker = str | MinShare | Quota
@@ -186,7 +185,6 @@ class _Room:
         self.zone = zone
         self.rule = zone.rule if group is None else group.rule
         self.members = None if group is None else group.members
-        self.needed = needed
         rows = [zone.values[item] for item in items if self.is_member(item)]
         self.waiting: Counter[Key] = Counter(chain.from_iterable(rows))
         self.spare = rows.count(()) - needed
@@ -215,14 +213,12 @@ class Search:
         possible: Whether each rule alone can be held; if not, there is no order to look for.
     """
 
-    def __init__(
-        self, places: Places, quotas: Sequence[HeldQuota], shares: Sequence[HeldShare], effort: Effort
-    ) -> None:
+    def __init__(self, places: Places, rules: Sequence[Held], effort: Effort) -> None:
         """Take stock of ``places``; ``effort`` is shared with other searches for the same slate."""
         self._places = places
         self._effort = effort
-        self._zones = [_Zone(held, places) for held in quotas]
-        self._groups = [_Group(held, places) for held in shares]
+        self._zones = [_Zone(held, places) for held in rules if isinstance(held, HeldQuota)]
+        self._groups = [_Group(held, places) for held in rules if isinstance(held, HeldShare)]
         open_before = places.open_before()
         whole = [_Room(zone, None, open_before[zone.top], places.free) for zone in self._zones]
         parts = [
@@ -242,7 +238,7 @@ class Search:
         )
         tops = [zone.top for zone in self._zones] + [place + 1 for place in places.pinned]
         self._checks, self._stepped = 0, False
-        self._until = places.size if shares else max(tops, default=0)
+        self._until = places.size if self._groups else max(tops, default=0)
 
     def run(self) -> Found | None:
         """The first order by preference that holds all rules; None where there is none, or none within the checks."""

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Literal, NoReturn, TypeVar, cast
+from typing import Any, Final, Literal, NoReturn, get_args
 
 from pocketrank.checks import is_finite, is_whole
 from pocketrank.errors import InputError
@@ -34,11 +34,10 @@ VECTORS: Final = "vectors"
 
 Scalar = str | int | float | bool
 Op = Literal["eq", "ne", "in", "not_in", "lt", "le", "gt", "ge", "contains", "exists"]
-EQUALITY: Final = frozenset({"eq", "ne", "contains"})
 MEMBERSHIP: Final = frozenset({"in", "not_in"})
 ORDER: Final = frozenset({"lt", "le", "gt", "ge"})
 EXISTS: Final = "exists"
-_OPS: Final = EQUALITY | MEMBERSHIP | ORDER | {EXISTS}
+_OPS: Final = frozenset(get_args(Op))
 
 Key = str | int | float | tuple[bool]
 """A scalar as it is compared: a boolean is no number, so it is wrapped."""
@@ -65,7 +64,6 @@ class Condition:
     value: Scalar | tuple[Scalar, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a value that does not suit ``op``."""
         _text("condition", "field", self.field)
         value = self.value
         if not isinstance(self.op, str) or self.op not in _OPS:
@@ -105,12 +103,10 @@ class Pin:
     position: int
 
     def __post_init__(self) -> None:
-        """Refuse what is no id or place."""
         _text("pin", "id", self.id)
         _whole("pin", "position", self.position, 0, MAX_PLACES - 1)
 
     def __str__(self) -> str:
-        """In words."""
         return f"pin {self.id} at {self.position}"
 
 
@@ -122,13 +118,11 @@ class Boost:
     by: float
 
     def __post_init__(self) -> None:
-        """Refuse a boost that moves nothing, or out of all bounds."""
         _condition("boost", self.condition)
         if not is_finite(self.by) or self.by == 0 or abs(self.by) > MAX_BOOST:
             _refuse("boost", "by", f"a number from {-MAX_BOOST:g} to {MAX_BOOST:g} and not 0", self.by)
 
     def __str__(self) -> str:
-        """In words, as a reason gives it."""
         return f"{'boosted' if self.by > 0 else 'demoted'} {self.by:+g}: {self.condition}"
 
 
@@ -145,13 +139,11 @@ class Quota:
     top: int
 
     def __post_init__(self) -> None:
-        """Refuse what is no quota."""
         _text("quota", "field", self.field)
         _whole("quota", "at_most", self.at_most, 1, MAX_PLACES)
         _whole("quota", "top", self.top, 1, MAX_PLACES)
 
     def __str__(self) -> str:
-        """In words."""
         return f"quota {self.field}<={self.at_most} of {self.top}"
 
 
@@ -170,7 +162,6 @@ class MinShare:
     alpha: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse what is no share, or no significance."""
         _condition("share", self.condition)
         if not is_finite(self.share) or not 0 < self.share < 1:
             _refuse("share", "share", "a number above 0 and below 1", self.share)
@@ -178,7 +169,6 @@ class MinShare:
             _refuse("share", "alpha", "a number above 0 and at most 0.5", self.alpha)
 
     def __str__(self) -> str:
-        """In words."""
         return f"share {self.condition}>={self.share:g}"
 
 
@@ -201,7 +191,6 @@ class Diversity:
     when: Literal["before", "after"] = "after"
 
     def __post_init__(self) -> None:
-        """Refuse what no method could do."""
         if self.method not in {"mmr", "dpp"}:
             _refuse("diversity", "method", "mmr or dpp", self.method)
         if not is_finite(self.weight) or not 0 <= self.weight <= 1:
@@ -212,7 +201,6 @@ class Diversity:
             _refuse("diversity", "when", "before or after", self.when)
 
     def __str__(self) -> str:
-        """In words."""
         return f"diversity {self.method} by {self.by}"
 
 
@@ -241,7 +229,6 @@ class Policy:
     diversity: Diversity | None = None
 
     def __post_init__(self) -> None:
-        """Refuse rules of the wrong kind, and too many."""
         for name, kind in _KINDS.items():
             rules = getattr(self, name)
             if not isinstance(rules, tuple) or not all(isinstance(rule, kind) for rule in rules):
@@ -250,19 +237,14 @@ class Policy:
             _text("expire", "field", name)
         if self.diversity is not None and not isinstance(self.diversity, Diversity):
             _refuse("diversity", "rule", "Diversity or None", self.diversity)
-        if self.size > MAX_RULES:
-            _refuse("rules", "count", f"at most {MAX_RULES}", self.size)
+        count = sum(len(getattr(self, name)) for name in _KINDS) + (self.diversity is not None)
+        if count > MAX_RULES:
+            _refuse("rules", "count", f"at most {MAX_RULES}", count)
         if len(self.quotas) + len(self.shares) > MAX_HELD:
             _refuse("quotas and shares", "count", f"at most {MAX_HELD}", len(self.quotas) + len(self.shares))
 
     def __bool__(self) -> bool:
-        """Whether there is any rule."""
         return self.filters or self.arranges
-
-    @cached_property
-    def size(self) -> int:
-        """How many rules there are."""
-        return sum(len(getattr(self, name)) for name in _KINDS) + (self.diversity is not None)
 
     @cached_property
     def filters(self) -> bool:
@@ -278,14 +260,17 @@ class Policy:
         """The rules of both, own ones first; of two diversity rules the other's.
 
         Raises:
-            InputError: They are too many together.
+            InputError: They are too many together, or the other is no policy.
         """
+        if not isinstance(other, Policy):
+            wanted = "a Policy; Policy.from_json makes one of plain values"
+            raise InputError(f"policy: expected {wanted}, got {type(other).__name__}")
         both = {name: getattr(self, name) + getattr(other, name) for name in _KINDS}
         return Policy(**both, diversity=other.diversity or self.diversity)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON; kinds without a rule are left out."""
-        return {name: _plain(rules) for name in _FIELDS if (rules := getattr(self, name))}
+        return {name: rules for name, rules in dataclasses.asdict(self).items() if rules}
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Policy:
@@ -319,14 +304,13 @@ _KINDS: Final[Mapping[str, type]] = {
 }
 _FIELDS: Final = (*_KINDS, "diversity")
 _SCALARS: Final = f"strings of at most {MAX_TEXT} characters, finite numbers, true and false"
-_Rule = TypeVar("_Rule")
 
 
-def _made(kind: type[_Rule], where: str, body: Any) -> _Rule:
+def _made(kind: Any, where: str, body: Any) -> Any:
     """A rule from its JSON; errors say where it stood."""
     if kind is str:
-        return cast("_Rule", body) if isinstance(body, str) else _refuse(where, "field", "a string", body)
-    fields = {field.name: field for field in dataclasses.fields(cast("Any", kind))}
+        return body if isinstance(body, str) else _refuse(where, "field", "a string", body)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
     needed = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
     if not isinstance(body, Mapping) or not needed <= set(body) <= set(fields):
         got = list(body) if isinstance(body, Mapping) else body
@@ -338,14 +322,6 @@ def _made(kind: type[_Rule], where: str, body: Any) -> _Rule:
         return kind(**values)
     except InputError as error:
         raise InputError(f"policy {where}: {str(error).removeprefix('policy ')}") from error
-
-
-def _plain(rules: Any) -> Any:
-    if isinstance(rules, tuple):
-        return [_plain(rule) for rule in rules]
-    if dataclasses.is_dataclass(rules):
-        return {field.name: _plain(getattr(rules, field.name)) for field in dataclasses.fields(rules)}
-    return rules
 
 
 def _refuse(rule: str, name: str, expected: str, got: Any) -> NoReturn:

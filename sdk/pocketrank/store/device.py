@@ -99,6 +99,7 @@ class DeviceStore:
         """Largest number of an impression that was given out; a fresh file goes on from it."""
         self._file = StoreFile(self.path, self._prepare, self._share(_LOG_SHARE))
         self.lock: Final = self._file.lock  # held by every call; a thread that holds it keeps the others out
+        self.settled: Final = self._file.settled  # tells whether a group of calls was kept
 
     @property
     def set_aside(self) -> Path | None:
@@ -109,7 +110,7 @@ class DeviceStore:
         """Close the file; the store can't be used afterwards."""
         self._file.close()
 
-    # ---------------------------------------------------------------------------------------------------------- events
+    # --- events
 
     def record(self, events: Iterable[Event]) -> None:
         """Keep ``events``, in order, all or none; of more than the limits allow, the newest.
@@ -119,11 +120,11 @@ class DeviceStore:
                 ``max_bytes``; none is kept.
             StoreError: They could not be kept.
         """
-        rows = [(tables.day(event.at_s), int(event.action == "shown"), encode_event(event)) for event in events]
+        rows = [(encode_event(event), tables.day(event.at_s), int(event.action == "shown")) for event in events]
         most = self._share(_CALL_SHARE)
-        for *_, content in rows:
+        for content, *_ in rows:
             _check_size("event", content, most)
-        sizes = accumulate(len(content) + _ROW_BYTES for *_, content in reversed(rows))
+        sizes = accumulate(len(content) + _ROW_BYTES for content, *_ in reversed(rows))
         rows = rows[len(rows) - sum(1 for _ in takewhile(lambda size: size <= most, sizes)) :]
 
         def write(db: sqlite3.Connection) -> None:
@@ -131,31 +132,29 @@ class DeviceStore:
             db.executemany(
                 "INSERT INTO events VALUES (?, ?, ?, ?)",
                 [
-                    (number, day, shown, seal(content, tables.event_place(number, day, shown)))
-                    for number, (day, shown, content) in enumerate(rows, tables.next_event(db))
+                    (number, day, shown, seal(content, tables.place("event", number, day, shown)))
+                    for number, (content, day, shown) in enumerate(rows, tables.next_event(db))
                 ],
             )
 
         if rows:
-            self._write(write, rows=len(rows), size=sum(len(content) for *_, content in rows))
+            self._write(write, rows=len(rows), size=sum(len(content) for content, *_ in rows))
 
     def events(self) -> list[Event]:
         """All events, oldest first."""
 
         def find(db: sqlite3.Connection) -> list[Event]:
             rows = db.execute(tables.EVENTS, self._bounds(db)).fetchall()
-            unseal = self._cipher.unseal
+            unseal, place = self._cipher.unseal, tables.place
             with decoding():
                 return [
-                    decode_event(
-                        unseal(content, tables.event_place(number, day, shown)), "shown" if shown else "engaged"
-                    )
+                    decode_event(unseal(content, place("event", number, day, shown)), "shown" if shown else "engaged")
                     for number, day, shown, content in rows
                 ]
 
         return self._file.read(find)
 
-    # ----------------------------------------------------------------------------------------------------- impressions
+    # --- impressions
 
     def record_impression(
         self,
@@ -193,7 +192,7 @@ class DeviceStore:
             kept = number
             if kept is None or not tables.has_impression(db, kept, self._bounds(db)):
                 kept = self._numbered = max(tables.next_impression(db), self._numbered + 1)
-            sealed = self._cipher.seal(content, tables.impression_place(kept, day))
+            sealed = self._cipher.seal(content, tables.place("impression", kept, day))
             db.execute(tables.KEEP_IMPRESSION, (kept, day, sealed))
             return kept
 
@@ -219,7 +218,7 @@ class DeviceStore:
 
         def write(db: sqlite3.Connection) -> None:
             tag = self._cipher.tag(tables.outcome_name(impression, kind, item))
-            sealed = self._cipher.seal(content, tables.outcome_place(impression, tag))
+            sealed = self._cipher.seal(content, tables.place("outcome", impression, tag))
             db.execute(
                 "INSERT INTO outcomes SELECT id, ?, ? FROM impressions WHERE id = ? "
                 "ON CONFLICT DO UPDATE SET content = excluded.content",
@@ -234,20 +233,20 @@ class DeviceStore:
         def find(db: sqlite3.Connection) -> list[Impression]:
             shown = db.execute(tables.IMPRESSIONS, self._bounds(db)).fetchall()
             rows = db.execute("SELECT impression, tag, content FROM outcomes").fetchall()
-            unseal = self._cipher.unseal
+            unseal, place = self._cipher.unseal, tables.place
             outcomes: dict[int, dict[str, dict[str, float]]] = {}
             with decoding():
                 for number, tag, content in rows:
-                    item, kind, value = decode_outcome(unseal(content, tables.outcome_place(number, tag)))
+                    item, kind, value = decode_outcome(unseal(content, place("outcome", number, tag)))
                     outcomes.setdefault(number, {}).setdefault(kind, {})[item] = value
                 return [
-                    decode_impression(unseal(content, tables.impression_place(number, day)), outcomes.get(number, {}))
+                    decode_impression(unseal(content, place("impression", number, day)), outcomes.get(number, {}))
                     for number, day, content in shown
                 ]
 
         return self._file.read(find)
 
-    # -------------------------------------------------------------------------------------------------------- learning
+    # --- learning
 
     def personal(self, bundle: str) -> dict[str, Array] | None:
         """Personal parameters that were learned on the bundle with this digest, if any."""
@@ -305,7 +304,7 @@ class DeviceStore:
         with decoding():
             return None if data is None else load_arrays(data)
 
-    # ----------------------------------------------------------------------------------------------------------- whole
+    # --- whole
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -325,8 +324,7 @@ class DeviceStore:
         """How much there is."""
         found = self._file.read(lambda db: tables.size(db, self._bounds(db)))
         if self.path != MEMORY:
-            beside = (Path(self.path + suffix) for suffix in ("", "-wal", "-shm"))
-            found = replace(found, bytes=sum(path.stat().st_size for path in beside if path.exists()))
+            found = replace(found, bytes=sum(_size(Path(self.path + suffix)) for suffix in ("", "-wal", "-shm")))
         return found
 
     def wipe(self) -> None:
@@ -341,15 +339,14 @@ class DeviceStore:
             with tables.transaction(db):
                 tables.empty(db)
             db.execute("VACUUM")
-            (busy, *_) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            return bool(busy)
+            return bool(db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
 
         busy = self._file.outside(shrink)
         self._file.forget_aside()
         if busy:
             raise StoreError(f"{self.path}: forgotten, but another process is reading the file; wipe again")
 
-    # ---------------------------------------------------------------------------------------------------------- bounds
+    # --- bounds
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         self._cipher = prepare(db, self.path, self._key)
@@ -394,3 +391,10 @@ class DeviceStore:
 def _check_size(name: str, data: bytes, most: int) -> None:
     if len(data) + _ROW_BYTES > most:
         raise InputError(f"{name}: expected at most {most} bytes, got {len(data)}; raise Limits.max_bytes")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # another process may take the log away at any moment
+        return 0

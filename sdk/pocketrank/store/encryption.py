@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Final, Protocol
+from typing import Final
 
 from pocketrank.errors import ExtraMissingError, InputError
 
@@ -21,32 +21,19 @@ _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 
 
-class Cipher(Protocol):
-    """How bytes are kept in a file."""
-
-    def seal(self, data: bytes, place: str) -> bytes:
-        """Bytes to keep for ``data`` at ``place``."""
-
-    def unseal(self, kept: bytes, place: str) -> bytes:
-        """What was sealed; ValueError where ``kept`` is not what was sealed for ``place``."""
-
-    def tag(self, text: str) -> bytes:
-        """Sixteen bytes that are the same for the same text, to look a row up by."""
-
-
 class Clear:
     """Keeps bytes as they are."""
 
-    def seal(self, data: bytes, place: str) -> bytes:  # noqa: ARG002  (as the protocol has it)
+    def seal(self, data: bytes, place: str) -> bytes:  # noqa: ARG002  (as ``Sealed`` has it)
         """``data`` itself."""
         return data
 
-    def unseal(self, kept: bytes, place: str) -> bytes:  # noqa: ARG002  (as the protocol has it)
+    def unseal(self, kept: bytes, place: str) -> bytes:  # noqa: ARG002  (as ``Sealed`` has it)
         """``kept`` itself."""
         return kept
 
     def tag(self, text: str) -> bytes:
-        """A hash of ``text``."""
+        """Sixteen bytes that are the same for the same text, to look a row up by."""
         return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=_TAG_BYTES).digest()
 
 
@@ -94,6 +81,10 @@ class Sealed:
     def tag(self, text: str) -> bytes:
         """A keyed hash of ``text``."""
         return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=_TAG_BYTES, key=self._tags).digest()
+
+
+Cipher = Clear | Sealed
+"""How bytes are kept in a file."""
 
 
 def check_key(key: bytes) -> None:

@@ -53,6 +53,8 @@ class StoreFile(Part):
         self._identity: tuple[int, int] | None = None
         self._closed = False
         self._grouped = False
+        self._told: list[Callable[[bool], None]] = []
+        """Who wants to know whether the group under way is kept."""
         self._failure: StoreError | None = None
         """Why the group of calls under way can't be kept."""
         self._inherited = False
@@ -67,7 +69,7 @@ class StoreFile(Part):
             self._closed = True
             self._disconnect()
 
-    # ----------------------------------------------------------------------------------------------------------- calls
+    # --- calls
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What ``work`` finds, at one moment of the file."""
@@ -84,7 +86,7 @@ class StoreFile(Part):
         return self._run(work, "BEGIN IMMEDIATE", "not written ({}); nothing of this call was kept")
 
     def outside(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do ``work`` outside of any transaction.
+        """Do ``work`` outside of any transaction; a damaged file is set aside, and ``work`` is done on a fresh one.
 
         Raises:
             StoreError: It could not be done, or a group of calls is under way.
@@ -92,11 +94,11 @@ class StoreFile(Part):
         with self.lock:
             if self._grouped:
                 raise StoreError(f"{self.path}: not while calls are made together; do it after them")
-            db = self.connection()
             try:
-                return work(db)
-            except _FAILURES as error:
-                raise self._translated(error, "can't be changed ({}); try again", db) from error
+                return self._attempt_outside(work)
+            except DamagedError:
+                self._move_aside()
+                return self._attempt_outside(work)
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -116,8 +118,13 @@ class StoreFile(Part):
             except _FAILURES as error:
                 raise self._translated(error, refusal, db) from error
             self._grouped, self._failure = True, None
+            kept = False
             try:
                 yield
+                if self._inherited:
+                    raise StoreError(
+                        f"{self.path}: this process was forked in the middle of calls; open the store anew"
+                    )
                 if self._failure is not None:
                     raise StoreError(f"{self.path}: {refusal.format('a call failed')}") from self._failure
                 try:
@@ -125,11 +132,24 @@ class StoreFile(Part):
                 except _FAILURES as error:
                     self._failure = self._translated(error, refusal, db)
                     raise self._failure from error
+                kept = True
             finally:
-                roll_back(db)
-                self._grouped = False
-                if isinstance(self._failure, DamagedError):
-                    self._move_aside()
+                if not self._inherited:  # else the transaction is the parent's, in memory that both share
+                    roll_back(db)
+                    self._grouped = False
+                    told, self._told = self._told, []
+                    for tell in told if kept else reversed(told):
+                        tell(kept)
+                    if isinstance(self._failure, DamagedError):
+                        self._move_aside()
+
+    def settled(self, tell: Callable[[bool], None]) -> None:
+        """Say whether what was written so far is kept: at once, or when the group of calls under way has ended."""
+        with self.lock:
+            if self._grouped:
+                self._told.append(tell)
+            else:
+                tell(True)
 
     def _run(self, work: Callable[[sqlite3.Connection], T], begin: str, refusal: str) -> T:
         with self.lock:
@@ -161,11 +181,18 @@ class StoreFile(Part):
             self._failure = error
             raise
 
+    def _attempt_outside(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        db = self.connection()
+        try:
+            return work(db)
+        except _FAILURES as error:
+            raise self._translated(error, "can't be changed ({}); try again", db) from error
+
     def _translated(self, error: Exception, refusal: str, db: sqlite3.Connection) -> StoreError:
         kind = DamagedError if is_damage(error, db) else StoreError
         return kind(f"{self.path}: {refusal.format(error)}")
 
-    # ------------------------------------------------------------------------------------------------------ connection
+    # --- connection
 
     def connection(self) -> sqlite3.Connection:
         """The connection, made anew where there is none, or where the file is no longer the one that was opened."""
@@ -237,7 +264,7 @@ class StoreFile(Part):
             return None
         return found.st_dev, found.st_ino
 
-    # --------------------------------------------------------------------------------------------------------- damage
+    # --- damage
 
     def _move_aside(self) -> None:
         """Rename a damaged file, unless another process has done so; older ones go."""
@@ -282,7 +309,7 @@ class StoreFile(Part):
             path.with_name(name) for name, end in endings if end.removesuffix("-wal").removesuffix("-shm").isdigit()
         ]
 
-    # ----------------------------------------------------------------------------------------------------------- forks
+    # --- forks
 
     def before_fork(self, deadline_s: float) -> None:  # noqa: ARG002  (the lock has waited)
         """Let go of the file; parent and child open it again, each its own way.

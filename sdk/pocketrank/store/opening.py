@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +50,7 @@ _LOG_HEADER_BYTES: Final = 32
 _FRAME_HEADER_BYTES: Final = 24
 
 
-# ---------------------------------------------------------------------------------------------------- what is a store
+# --- what is a store
 
 
 def may_be_store(path: Path) -> bool:
@@ -108,7 +107,7 @@ def _log_is_ours(path: Path) -> bool:
     return False
 
 
-# ------------------------------------------------------------------------------------------------------------- opening
+# --- opening
 
 
 def version(db: sqlite3.Connection, path: str) -> int:
@@ -150,38 +149,29 @@ def prepare(db: sqlite3.Connection, path: str, key: bytes | None) -> Cipher:
 def _update(db: sqlite3.Connection, path: str, key: bytes | None) -> None:
     found = version(db, path)  # once more: another process may have been faster
     if found == 0:
-        create(db)
+        _make_tables(db)
         if key is not None:
             salt = os.urandom(SALT_BYTES)
             secrets = {"salt": salt, "check": Sealed(key, salt).seal(_CHECK, "check")}
             db.executemany("INSERT INTO secrets VALUES (?, ?)", secrets.items())
-    elif key is not None and found < SCHEMA_VERSION:
-        raise _not_encrypted(path)
-    else:
-        migrate(db, found)
+    elif found < SCHEMA_VERSION:
+        if key is not None:
+            raise _not_encrypted(path)
+        _to_version_2(db)
 
 
-def create(db: sqlite3.Connection) -> None:
-    """Make the tables in an empty file, within the caller's transaction."""
+def _make_tables(db: sqlite3.Connection) -> None:
     for statement in TABLES:
         db.execute(statement)
     db.execute(f"PRAGMA application_id={APPLICATION}")
     db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
-def migrate(db: sqlite3.Connection, found: int) -> None:
-    """Bring tables of version ``found`` up to date, step by step, within the caller's transaction."""
-    for step in range(found, SCHEMA_VERSION):
-        _MIGRATIONS[step](db)
-        db.execute(f"PRAGMA user_version={step + 1}")
-
-
 def _to_version_2(db: sqlite3.Connection) -> None:
     """Version 1 had a column for each value, clicks alone for outcomes, and no encryption."""
     for table in ("events", "impressions", "outcomes", "personal"):
         db.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
-    for statement in TABLES:
-        db.execute(statement)
+    _make_tables(db)
     tag = Clear().tag
     with decoding():
         events = db.execute("SELECT id, at_s, item, value, fields FROM old_events ORDER BY id")
@@ -221,9 +211,6 @@ def _old_impression(at_s: float, bundle: str, items: str, features: bytes, width
     names = json.loads(items)
     array = np.frombuffer(features, "<f4").reshape(len(names), width)
     return encode_impression(names, array, at_s=at_s, bundle=bundle)
-
-
-_MIGRATIONS: Final[Mapping[int, Callable[[sqlite3.Connection], None]]] = {1: _to_version_2}
 
 
 def _cipher(db: sqlite3.Connection, path: str, key: bytes | None) -> Cipher:

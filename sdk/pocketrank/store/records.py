@@ -6,7 +6,7 @@ import json
 import math
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -77,10 +77,6 @@ class Impression:
     propensities: Array | None = None
     outcomes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
-    def labels_of(self, kind: str) -> Array:
-        """Values ``[n]`` of the outcomes of ``kind``, in the order of ``items``; 0 where none came."""
-        return _labels(self.items, self.outcomes.get(kind, {}))
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -144,9 +140,7 @@ def encode_event(event: Event) -> bytes:
         InputError: It has no item, its time or a vector is not finite, its value not within ``MAX_VALUE`` of 0, its
             action unknown, or a field is not a sequence of strings.
     """
-    if not _fits(event):
-        wanted = f"an item, a finite at_s, a value within ±{MAX_VALUE:.0e}, fields of strings and finite embeddings"
-        raise InputError(f"event: expected {wanted}, engaged or shown, got {event}")
+    _check(event)
     layout, vectors = {}, []
     for name, values in event.embeddings.items():
         form = _form(values)
@@ -206,7 +200,8 @@ def decode_impression(data: bytes, outcomes: Mapping[str, Mapping[str, float]]) 
     values = np.frombuffer(rest, "<f4")
     features, values = values[: n * width].reshape(n, width), values[n * width :]
     named = dict(zip(columns, values.reshape(len(columns), n), strict=True))
-    labels = _labels(items, outcomes.get(CLICK, {}))
+    clicks = outcomes.get(CLICK, {})
+    labels = np.array([clicks.get(item, 0.0) for item in items], dtype=np.float32)
     return Impression(items, features, labels, at_s, bundle, named.get("scores"), named.get("propensities"), outcomes)
 
 
@@ -249,25 +244,35 @@ def _form(values: Sequence[float]) -> str:
     return single if exact else f"<{len(values)}d"
 
 
-def _labels(items: Sequence[str], values: Mapping[str, float]) -> Array:
-    return np.array([values.get(item, 0.0) for item in items], dtype=np.float32)
+def _are_vectors(embeddings: Any) -> bool:
+    return _are([*embeddings], str) and all(
+        _are(vector, (int, float, np.floating)) and all(map(math.isfinite, vector)) for vector in embeddings.values()
+    )
 
 
-def _fits(event: Event) -> bool:
-    try:
-        return bool(
-            isinstance(event.item, str)
-            and event.item
-            and math.isfinite(event.at_s)
-            and abs(event.value) <= MAX_VALUE
-            and event.action in {"engaged", "shown"}
-            and all(_are(values, str) for values in event.fields.values())
-            and all(
-                _are(v, (int, float, np.floating)) and all(map(math.isfinite, v)) for v in event.embeddings.values()
-            )
-        )
-    except (TypeError, AttributeError):
-        return False
+_WANTED: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
+    "item": ("an item, a string that is not empty", lambda item: isinstance(item, str) and item != ""),
+    "at_s": ("a finite at_s", math.isfinite),
+    "value": (f"a value within ±{MAX_VALUE:.0e}", lambda value: abs(value) <= MAX_VALUE),
+    "fields": (
+        "fields that are lists of strings",
+        lambda fields: _are([*fields], str) and all(_are(words, str) for words in fields.values()),
+    ),
+    "embeddings": ("embeddings that are lists of finite numbers", _are_vectors),
+    "action": ("the action engaged or shown", {"engaged", "shown"}.__contains__),
+}
+
+
+def _check(event: Event) -> None:
+    """Refuse what is no event; errors get into logs, so this one does not say what the person did."""
+    for name, (wanted, fits) in _WANTED.items():
+        try:
+            ok = isinstance(event, Event) and fits(getattr(event, name))
+        except (TypeError, AttributeError, OverflowError):
+            ok = False
+        if not ok:
+            found = type(getattr(event, name, event)).__name__
+            raise InputError(f"event: expected {wanted}, got a {found} that is none")
 
 
 def _are(values: object, kind: type | tuple[type, ...]) -> bool:

@@ -71,7 +71,7 @@ _OLDEST: Final = (
 )
 
 
-# -------------------------------------------------------------------------------------------------------- transactions
+# --- transactions
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def roll_back(db: sqlite3.Connection) -> None:
             db.execute("ROLLBACK")
 
 
-# -------------------------------------------------------------------------------------------------------------- places
+# --- places
 
 
 def day(at_s: float) -> int:
@@ -101,29 +101,14 @@ def day(at_s: float) -> int:
     return int(max(-_FAR_DAY, min(_FAR_DAY, at_s // DAY_S)))
 
 
-def event_place(number: int, on_day: int, shown: int) -> str:
-    """What an event's content is bound to."""
-    return f"event {number} {on_day} {shown}"
-
-
-def impression_place(number: int, on_day: int) -> str:
-    """What an impression's content is bound to."""
-    return f"impression {number} {on_day}"
+def place(kind: str, *beside: int | bytes) -> str:
+    """What a row's content is bound to: what kind it is of, and what stands beside it in the clear."""
+    return " ".join([kind, *(part.hex() if isinstance(part, bytes) else str(part) for part in beside)])
 
 
 def outcome_name(impression: int, kind: str, item: str) -> str:
     """What an outcome is looked up by; the last word on it counts."""
     return f"{impression} {kind} {item}"
-
-
-def outcome_place(impression: int, tag: bytes) -> str:
-    """What an outcome's content is bound to."""
-    return f"outcome {impression} {tag.hex()}"
-
-
-def bundle_place(column: str, tag: bytes) -> str:
-    """What a bundle's parameters or training are bound to."""
-    return f"{column} {tag.hex()}"
 
 
 def next_event(db: sqlite3.Connection) -> int:
@@ -148,7 +133,7 @@ def _after(db: sqlite3.Connection, statement: str) -> int:
         return int(last or 0) + 1
 
 
-# ------------------------------------------------------------------------------------------------------------- bundles
+# --- bundles
 
 
 def bundle_content(db: sqlite3.Connection, table: str, cipher: Cipher, bundle: str, column: str) -> bytes | None:
@@ -162,7 +147,7 @@ def bundle_content(db: sqlite3.Connection, table: str, cipher: Cipher, bundle: s
     if found is None or found[0] is None:
         return None
     with decoding():
-        return cipher.unseal(found[0], bundle_place(f"{table} {column}", tag))
+        return cipher.unseal(found[0], place(f"{table} {column}", tag))
 
 
 def replace_bundle(
@@ -174,7 +159,7 @@ def replace_bundle(
     if all(content is None for content in contents.values()):
         return
     sealed = [
-        None if content is None else cipher.seal(content, bundle_place(f"{table} {column}", tag))
+        None if content is None else cipher.seal(content, place(f"{table} {column}", tag))
         for column, content in contents.items()
     ]
     places = ", ".join("?" * len(sealed))
@@ -184,7 +169,7 @@ def replace_bundle(
     db.execute(f"DELETE FROM {table} WHERE id NOT IN ({newest})")  # noqa: S608
 
 
-# -------------------------------------------------------------------------------------------------------------- bounds
+# --- bounds
 
 
 def bounds(db: sqlite3.Connection, limits: Limits, now_s: float) -> dict[str, int]:
