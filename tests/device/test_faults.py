@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pocketrank import Bundle, DeviceStore, Event, Reranker
+from pocketrank import Bundle, DeviceStore, Event, Reranker, Slate
 from pocketrank.errors import BundleError, ModelError, StoreError
 from pocketrank.policy import Condition, Pin, Policy
 from pocketrank.runtime import MAX_POOL, RUNTIMES
@@ -250,6 +250,20 @@ def test_a_store_that_rots_is_set_aside_and_ranking_goes_on_with_what_memory_hol
 # ------------------------------------------------------------------------------------------------ threads and the store
 
 
+def ranked_meanwhile(found: Reranker, busy: threading.Thread, done: threading.Event) -> Slate:
+    """A slate that came while ``busy`` held what it holds; it is ``done`` afterwards."""
+    ranked: list[Slate] = []
+    other = threading.Thread(target=lambda: ranked.append(found.rank(ROWS)))
+    other.start()
+    other.join(60)
+    waited = other.is_alive()
+    done.set()
+    busy.join(60)
+    other.join(60)
+    assert not waited
+    return ranked[0]
+
+
 def test_ranking_waits_for_no_transaction_of_the_store(tmp_path: Path) -> None:
     """The store's lock and a transaction are held in another thread all the while."""
     found = on_disk(tmp_path / "store")
@@ -264,16 +278,7 @@ def test_ranking_waits_for_no_transaction_of_the_store(tmp_path: Path) -> None:
     thread = threading.Thread(target=hold)
     thread.start()
     assert held.wait(60)
-    ranked: list[Any] = []
-    other = threading.Thread(target=lambda: ranked.append(found.rank(ROWS)))
-    other.start()
-    other.join(60)
-    waited = other.is_alive()
-    done.set()
-    thread.join(60)
-    other.join(60)
-    assert not waited
-    assert ranked[0].items == slate.items
+    assert ranked_meanwhile(found, thread, done).items == slate.items
 
 
 def test_ranking_waits_for_no_feedback_that_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,16 +297,7 @@ def test_ranking_waits_for_no_feedback_that_waits_for_the_disk(tmp_path: Path, m
     clicking = threading.Thread(target=slate.clicked, args=(slate.ids[0],), kwargs={"at_s": 1.75e9})
     clicking.start()
     assert writing.wait(60)
-    ranked: list[Any] = []
-    other = threading.Thread(target=lambda: ranked.append(found.rank(ROWS)))
-    other.start()
-    other.join(60)
-    waited = other.is_alive()
-    done.set()
-    clicking.join(60)
-    other.join(60)
-    assert not waited
-    assert ranked[0].items == slate.items
+    assert ranked_meanwhile(found, clicking, done).items == slate.items
     assert len(found.store.events()) == 1
 
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import queue
-import selectors
-import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,33 +18,12 @@ from pocketrank.person import Person
 from pocketrank.shadow import Shadow
 from pocketrank.stats import Meter
 from tests import shop
+from tests.forked import TIMEOUT_S, in_child
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
 
 FORKS = 30
-TIMEOUT_S = 60.0
 ROWS = shop.candidates(range(20))
-
-
-def in_child(work: Callable[[], object]) -> str:
-    """What ``work`` gives in a forked child, as text; a child that hangs is killed, and "hangs" is said of it."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            said = str(work())
-        except BaseException as error:  # noqa: BLE001  (a child must not go on as a second test run)
-            said = f"{type(error).__name__}: {error}"
-        os.write(writer, said.encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as pipe, selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
-        if not selector.select(TIMEOUT_S):
-            os.kill(child, signal.SIGKILL)
-        found = pipe.read() or "hangs"
-    assert os.waitpid(child, 0)[0] == child
-    return found
 
 
 def use(reranker: Reranker, item: str) -> str:

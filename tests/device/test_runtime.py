@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -20,13 +19,13 @@ from pocketrank.features.profile import Array
 from pocketrank.runtime import MAX_POOL, RUNTIMES, Model
 from pocketrank.scorer import Scorer, input_name
 from tests import shop
+from tests.forked import TIMEOUT_S, in_child
 
 CONTENT = shop.bundle().files[RANK_MODEL]
 RUNTIME = RUNTIMES[Model(CONTENT).runtime]
 WIDTH = len(shop.SCHEMA.columns)
 HEAD = {input_name(name): value for name, value in shop.bundle().params().items()}
 MASK = np.ones(16, np.float32)
-TIMEOUT_S = 60.0
 
 
 def slate(seed: int) -> Array:
@@ -95,25 +94,6 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
     monkeypatch.setattr(module, "Interpreter", Watched)
     yield found
     found.before = lambda: None
-
-
-def in_child(work: Callable[[], object]) -> str:
-    """What ``work`` gives in a forked child, as text; nothing where the child hangs or dies."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        signal.alarm(int(TIMEOUT_S))
-        try:
-            said = str(work())
-        except BaseException as error:  # noqa: BLE001  (a child must not go on as a second test run)
-            said = f"{type(error).__name__}: {error}"
-        os.write(writer, said.encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    return said
 
 
 # ------------------------------------------------------------------------------------------------------------- threads

@@ -13,6 +13,7 @@ import pytest
 
 from pocketrank.store import DeviceStore, Event, Limits
 from pocketrank.store.tables import SCHEMA_VERSION
+from tests.old_store import VERSION_1
 
 # Small, so that rows leave, pages are used again and the log is written back all the time.
 LIMITS = Limits(max_events=40, max_shown=40, max_impressions=10, max_bytes=1 << 20)
@@ -106,14 +107,9 @@ def test_a_kill_at_any_point_loses_no_acknowledged_event(kills: int, key: bytes 
             store.close()
 
 
-VERSION_1 = """
-CREATE TABLE events (id INTEGER PRIMARY KEY, at_s REAL NOT NULL, item TEXT NOT NULL, value REAL NOT NULL,
-    fields TEXT NOT NULL);
-CREATE TABLE impressions (id INTEGER PRIMARY KEY AUTOINCREMENT, at_s REAL NOT NULL, bundle TEXT NOT NULL,
-    items TEXT NOT NULL, features BLOB NOT NULL, width INTEGER NOT NULL);
-CREATE TABLE outcomes (impression INTEGER NOT NULL REFERENCES impressions(id) ON DELETE CASCADE, item TEXT NOT NULL,
-    label REAL NOT NULL, PRIMARY KEY (impression, item)) WITHOUT ROWID;
-CREATE TABLE personal (bundle TEXT PRIMARY KEY, params BLOB NOT NULL);
+OLD = (
+    VERSION_1
+    + """
 INSERT INTO events VALUES (7, 1.7e9, 'a', 1.0, '{}'), (8, 1.7e9, 'b', 2.0, '{"genre": ["drama"]}');
 INSERT INTO impressions VALUES (3, 1.7e9, 'x', '["a"]', x'0000803f', 1);
 INSERT INTO outcomes VALUES (3, 'a', 1.0);
@@ -121,6 +117,7 @@ PRAGMA application_id=0x506F5261;
 PRAGMA user_version=1;
 PRAGMA journal_mode=WAL;
 """
+)
 OPENERS = """
 import os, signal, sqlite3, sys
 from pocketrank.store import opening as store_opening
@@ -158,7 +155,7 @@ def test_a_kill_within_a_migration_leaves_the_old_file_or_the_new(tmp_path: Path
         for statements in (1, 4, 5, 8, 12, 16, 20, 22, 24, 26, 28, 30, 32, 36, 60):
             path.unlink(missing_ok=True)
             with sqlite3.connect(path) as old:
-                old.executescript(VERSION_1)
+                old.executescript(OLD)
             old.close()
             asked.write(f"{statements}\n")
             asked.flush()

@@ -11,16 +11,8 @@ from pocketrank.bundle import save_arrays
 from pocketrank.errors import StoreError
 from pocketrank.store import DeviceStore, Event, Limits
 from pocketrank.store.tables import APPLICATION, SCHEMA_VERSION
+from tests.old_store import VERSION_1
 
-VERSION_1 = """
-CREATE TABLE events (id INTEGER PRIMARY KEY, at_s REAL NOT NULL, item TEXT NOT NULL, value REAL NOT NULL,
-    fields TEXT NOT NULL);
-CREATE TABLE impressions (id INTEGER PRIMARY KEY AUTOINCREMENT, at_s REAL NOT NULL, bundle TEXT NOT NULL,
-    items TEXT NOT NULL, features BLOB NOT NULL, width INTEGER NOT NULL);
-CREATE TABLE outcomes (impression INTEGER NOT NULL REFERENCES impressions(id) ON DELETE CASCADE, item TEXT NOT NULL,
-    label REAL NOT NULL, PRIMARY KEY (impression, item)) WITHOUT ROWID;
-CREATE TABLE personal (bundle TEXT PRIMARY KEY, params BLOB NOT NULL);
-"""
 EVENTS = [Event(f"item-{i}", 1.7e9 + i, i / 3, {"genre": ("drama", "ünïcode\ud800")[: i % 3]}) for i in range(1, 300)]
 FEATURES = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
 PARAMS = {"w": np.array([1.5, 2.5], np.float32)}
