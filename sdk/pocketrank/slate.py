@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from pocketrank.errors import InputError
 from pocketrank.features.reading import is_number, worded
 from pocketrank.store import MAX_VALUE
+from pocketrank.store.records import KIND
 
 if TYPE_CHECKING:
     from pocketrank.explanation import Explanation
@@ -26,7 +26,6 @@ SHARED_PARAMETERS: Final = "shared parameters"
 NOTHING: Final = "nothing"
 """What ``Slate.fallback`` begins with."""
 
-_LABEL = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _OWN_KINDS: Final = frozenset({"click", "skip", "dwell"})
 
 
@@ -158,7 +157,7 @@ class Slate:
             StoreError: It could not be kept.
         """
         name = self._own(item)
-        named = isinstance(label, str) and _LABEL.fullmatch(label) and label not in _OWN_KINDS
+        named = isinstance(label, str) and KIND.fullmatch(label) and label not in _OWN_KINDS
         if not named or not _within(value, 0.0, 1.0):
             wanted = f"a label of a-z 0-9 _ other than {sorted(_OWN_KINDS)} and a value 0 to 1"
             raise InputError(f"item {name!r}: expected {wanted}, got {worded(label)} and {worded(value)}")

@@ -25,7 +25,8 @@ CLICK: Final = "click"
 DWELL: Final = "dwell"
 MIN_BYTES: Final = 1 << 20
 """Smallest ``Limits.max_bytes``: SQLite's own pages and its log fit in."""
-_KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
+KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
+"""How outcomes may be called."""
 
 
 class DamagedError(StoreError):
@@ -211,8 +212,8 @@ def encode_outcome(item: str, kind: str, value: float) -> bytes:
     Raises:
         InputError: The kind is not a name, or the value out of range: seconds for "dwell", else 0 to 1.
     """
-    if not _KIND.fullmatch(kind):
-        raise InputError(f"kind: expected {_KIND.pattern}, got {kind!r}")
+    if not KIND.fullmatch(kind):
+        raise InputError(f"kind: expected {KIND.pattern}, got {kind!r}")
     most = MAX_VALUE if kind == DWELL else 1.0
     if not 0.0 <= value <= most:
         raise InputError(f"label: expected 0 to {most:g} for {kind!r}, got {value} for item {item!r}")
