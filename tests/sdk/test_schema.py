@@ -30,6 +30,7 @@ from pocketrank.schema import (
 from tests import shop
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
+DEFAULTS = st.floats(-LARGEST, LARGEST, exclude_min=True, exclude_max=True, width=32)
 ABOVE_ZERO = st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False)
 
 
@@ -41,7 +42,9 @@ PUBLIC = {"number", "flag", "category", "categories", "clock"}
 @st.composite
 def schemas(draw: st.DrawFn) -> Schema:
     """A schema as its JSON would be written by hand."""
-    names = iter(draw(st.lists(st.from_regex(r"[a-hj-z][a-z0-9]{0,10}", fullmatch=True), min_size=8, unique=True)))
+    # Two fields and eight features: embeddings of the largest width are as wide together as a schema may be.
+    named = st.from_regex(r"[a-hj-z][a-z0-9]{0,10}", fullmatch=True)
+    names = iter(draw(st.lists(named, min_size=8, max_size=10, unique=True)))
     fields = [next(names) for _ in range(2)]
     words = st.lists(st.text(max_size=5), max_size=5, unique=True)
     body: list[dict[str, Any]] = [
@@ -65,7 +68,7 @@ def schemas(draw: st.DrawFn) -> Schema:
         "number": {
             "source": SOURCES,
             "transform": st.sampled_from(["identity", "log1p", "sqrt"]),
-            "default": FINITE,
+            "default": DEFAULTS,
             "max_age_s": AGES,
         },
         "flag": {"source": SOURCES, "default": st.booleans(), "max_age_s": AGES},
