@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import jinja2
+from pocketrank_export.report import plots
+from pocketrank_export.report.plots import Bar, Kind
+from pocketrank_export.report.template import template
 
-from examples.movielens import plots
-from examples.movielens.plots import Bar, Kind
-
-STYLE: Final = Path(plots.__file__).with_name("report.css")
 CALLS: Final[Mapping[str, tuple[str, Kind]]] = {
     "rank_columns_us": ("rank(), columns", Kind.OURS),
     "rank_mappings_us": ("rank(), mappings", Kind.OURS),
@@ -26,9 +24,6 @@ STARTS: Final[Mapping[str, tuple[str, Kind]]] = {
 
 def page(documents: Sequence[Mapping[str, Any]]) -> str:
     """HTML of what ``rows.document`` made of each runtime, with the plots inline."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     drawn = [
         {
             "document": document,
@@ -37,7 +32,7 @@ def page(documents: Sequence[Mapping[str, Any]]) -> str:
         }
         for document in documents
     ]
-    return environment.get_template("page.html.j2").render(runtimes=drawn, style=STYLE.read_text())
+    return template(Path(__file__).with_name("page.html.j2")).render(runtimes=drawn)
 
 
 def _slate(detail: Mapping[str, Any]) -> list[Bar]:

@@ -17,11 +17,11 @@ from torch.nn import functional
 from benchmarks.app import CANDIDATES, ITEMS, SCHEMA, item_vectors
 from pocketrank.bundle import Bundle, PrivacyPolicy
 from pocketrank_export.builder import build_bundle
-from pocketrank_export.conversion import to_tflite_rank
-from pocketrank_export.quantization import weight_int8
-from pocketrank_export.replay import Slates
+from pocketrank_export.conversion.ranking import to_tflite_rank
+from pocketrank_export.data.slates import Slates
+from pocketrank_export.data.vectors import to_npz
+from pocketrank_export.quantization.recipes import weight_int8
 from pocketrank_export.student import Student, standardise
-from pocketrank_export.vectors import to_npz
 
 HEADS: Final = 4
 HIDDEN: Final = -1e4

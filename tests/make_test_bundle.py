@@ -20,7 +20,8 @@ import torch
 from pocketrank.bundle import Bundle, PrivacyPolicy, save_arrays
 from pocketrank.features.profile import Array, ItemVectors
 from pocketrank_export.builder import build_bundle
-from pocketrank_export.replay import Slates, Visit, replay, visits
+from pocketrank_export.data.replay import Visit, replay, visits
+from pocketrank_export.data.slates import Slates
 from pocketrank_export.student import Student
 from tests import shop
 

@@ -25,7 +25,8 @@ from pocketrank.learner import BATCH
 from pocketrank.policy import Policy
 from pocketrank.runtime import RUNTIMES, Model
 from pocketrank.scorer import variants_of
-from pocketrank_export.student import Student, trainables
+from pocketrank_export.ranker import trainables
+from pocketrank_export.student import Student
 from pocketrank_federated.messages import RoundConfig
 from pocketrank_federated.policy import Refusal
 from tests import shop

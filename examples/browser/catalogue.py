@@ -26,7 +26,7 @@ def movielens(seed: int = 0) -> list[Item]:
     """
     from examples.movielens.catalog import Catalog, FirstStage
     from examples.movielens.world import SERVER_SHARE
-    from pocketrank_export import movielens as data
+    from pocketrank_export.data import movielens as data
 
     found = data.load(data.locate())
     server, _ = data.server_and_devices(found.users, server_share=SERVER_SHARE, rng=np.random.default_rng(seed))

@@ -17,10 +17,10 @@ from examples.movielens.figures import Report
 from examples.movielens.pipeline import Loop, laboratory, round_plan, without_noise
 from examples.movielens.report import VARIANTS, write_report
 from examples.movielens.settings import Settings
-from examples.movielens.workspace import Workspace, key_of
 from pocketrank.bundle import Bundle
 from pocketrank.engine import Engine
 from pocketrank.errors import PocketRankError
+from pocketrank_export.workspace import Workspace, key_of
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [ROOT / folder for folder in ("sdk", "export", "federated", "server", "examples/movielens", "benchmarks")]

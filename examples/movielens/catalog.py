@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketrank.store import Event
-from pocketrank_export.movielens import RELEVANT, Movie
+from pocketrank_export.data.movielens import RELEVANT, Movie
 
 Floats = npt.NDArray[np.float64]
 PRIOR: Final = 5.0

@@ -19,8 +19,8 @@ from pocketrank.metrics import mrr, ndcg
 from pocketrank.reranker import Reranker
 from pocketrank.slate import Slate
 from pocketrank.store import DeviceStore, Limits
-from pocketrank_export.movielens import RELEVANT, User
-from pocketrank_export.replay import Visit, visits
+from pocketrank_export.data.movielens import RELEVANT, User
+from pocketrank_export.data.replay import Visit, visits
 
 Floats = npt.NDArray[np.float64]
 

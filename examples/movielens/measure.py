@@ -38,12 +38,12 @@ from pocketrank.learner import Params
 from pocketrank.metrics import Interval, bootstrap, mrr
 from pocketrank.verification import score_slates
 from pocketrank_export.builder import Built
-from pocketrank_export.gates import kendall_tau, same_order, score_on
-from pocketrank_export.movielens import RELEVANT
-from pocketrank_export.replay import Slates
+from pocketrank_export.data.movielens import RELEVANT
+from pocketrank_export.data.slates import Slates
+from pocketrank_export.evaluation import kendall_tau, ndcg_each, ranking, same_order, score
+from pocketrank_export.gates import score_on
 from pocketrank_export.student import Student
-from pocketrank_export.teacher import Teacher
-from pocketrank_export.training import ndcg_each, ranking, score
+from pocketrank_export.teachers.attention import AttentionRanker
 from pocketrank_federated.state import RoundRecord
 
 ROOT: Final = Path(__file__).parents[2]
@@ -64,7 +64,7 @@ VERSIONS: Final = (
 class Trained:
     """The models of the run."""
 
-    teacher: Teacher
+    teacher: AttentionRanker
     student: Student
     consented: Student
     central: list[Student]

@@ -12,11 +12,13 @@ from torch import nn
 from examples.movielens.schema import SCHEMA
 from pocketrank.bundle import load_arrays, save_arrays
 from pocketrank.durable import write_atomically
+from pocketrank_export.data.slates import Slates
+from pocketrank_export.evaluation import score
 from pocketrank_export.grid import on_int8_grid
-from pocketrank_export.replay import Slates
 from pocketrank_export.student import Student, normalise_backbone
-from pocketrank_export.teacher import Teacher
-from pocketrank_export.training import Recipe, fit, score
+from pocketrank_export.teachers.attention import AttentionRanker
+from pocketrank_export.training.fit import fit
+from pocketrank_export.training.recipe import Recipe
 
 Tell = Callable[[float], None]
 M = TypeVar("M", bound=nn.Module)
@@ -26,10 +28,12 @@ PUBLIC = (~SCHEMA.private_columns).tolist()
 ALL = [True] * len(PUBLIC)
 
 
-def teacher(folder: Path, readable: list[bool], slates: tuple[Slates, Slates], recipe: Recipe, tell: Tell) -> Teacher:
+def teacher(
+    folder: Path, readable: list[bool], slates: tuple[Slates, Slates], recipe: Recipe, tell: Tell
+) -> AttentionRanker:
     """A listwise attention teacher of the columns in ``readable``; fitted once, then read from ``folder``."""
     torch.manual_seed(recipe.seed)
-    return _kept(folder, Teacher(readable), lambda model: fit(model, *slates, recipe, progress=tell), tell)
+    return _kept(folder, AttentionRanker(readable), lambda model: fit(model, *slates, recipe, progress=tell), tell)
 
 
 def student(
@@ -39,7 +43,7 @@ def student(
     recipe: Recipe,
     tell: Tell,
     *,
-    taught_by: Teacher | None = None,
+    taught_by: AttentionRanker | None = None,
 ) -> Student:
     """A student whose backbone reads the columns in ``readable``, distilled from a teacher where there is one."""
     train, validation = slates

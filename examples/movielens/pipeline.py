@@ -17,7 +17,6 @@ from examples.movielens import models, world
 from examples.movielens.rounds import Federated, federate
 from examples.movielens.schema import SCHEMA
 from examples.movielens.settings import Settings
-from examples.movielens.workspace import Workspace
 from examples.movielens.world import World
 from pocketrank.bundle import Bundle, PrivacyPolicy, build
 from pocketrank.durable import write_atomically
@@ -25,11 +24,12 @@ from pocketrank.engine import Engine
 from pocketrank.learner import Params
 from pocketrank.updater import Updater
 from pocketrank_export.builder import Built, build_bundle
+from pocketrank_export.data.slates import Slates
+from pocketrank_export.evaluation import score
 from pocketrank_export.gates import check_cold_start, prove
-from pocketrank_export.replay import Slates
 from pocketrank_export.student import Student
-from pocketrank_export.teacher import Teacher
-from pocketrank_export.training import score
+from pocketrank_export.teachers.attention import AttentionRanker
+from pocketrank_export.workspace import Workspace
 from pocketrank_federated.accountant import noise_multiplier_for
 from pocketrank_federated.candidate import successor
 from pocketrank_federated.plan import RoundPlan
@@ -75,7 +75,7 @@ class Loop:
 
     def distilled(
         self, name: str, readable: list[bool], slates: tuple[Slates, Slates], what: str
-    ) -> tuple[Teacher, Student]:
+    ) -> tuple[AttentionRanker, Student]:
         """A teacher, and the student distilled from it."""
         with self.stage(f"{name}-teacher", f"{what}: listwise attention teacher") as tell:
             teacher = models.teacher(self.folder / f"{name}-teacher.npz", readable, slates, self.settings.teacher, tell)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
-from examples.movielens import plots, wording
+from examples.movielens import wording
 from examples.movielens.figures import Gains, HeadWeight, Interval, Quality, Report
-from examples.movielens.plots import Bar, Change, Kind, Reference, Row, Series
 from pocketrank.durable import write_atomically
+from pocketrank_export.report import plots
+from pocketrank_export.report.plots import Bar, Change, Kind, Reference, Row, Series
+from pocketrank_export.report.template import template
 
 SHOWN_WEIGHTS = 20
 """So many columns of the head are drawn; the page's table has all of them."""
@@ -84,15 +84,8 @@ def render(content: Mapping[str, object]) -> str:
         InputError: ``content`` is no report; the message names the key.
     """
     report = Report.from_json(content)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     head = sorted(report.head, key=lambda weight: -abs(weight.change))
-    return environment.get_template("report.html.j2").render(
+    return template(Path(__file__).with_name("report.html.j2")).render(
         report=report,
         plots=_plots(report, head[:SHOWN_WEIGHTS]),
         head=head,

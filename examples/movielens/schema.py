@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from pocketrank.schema import Affinity, Categories, Level, Number, Schema, Similarity
-from pocketrank_export.movielens import ERAS, GENRES, RELEVANT
+from pocketrank_export.data.movielens import ERAS, GENRES, RELEVANT
 
 SCHEMA: Final = Schema(
     (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pocketrank_export.training import Recipe
+from pocketrank_export.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from examples.movielens.settings import Settings
 from pocketrank.bundle import Bundle
 from pocketrank.engine import Engine
 from pocketrank.verification import score_slates
-from pocketrank_export.training import ndcg_each
+from pocketrank_export.evaluation import ndcg_each
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,10 +13,11 @@ from examples.movielens.catalog import Catalog, FirstStage
 from examples.movielens.fleet import CUTS, Fleet, progress_over
 from examples.movielens.schema import SCHEMA
 from pocketrank.features.profile import ItemVectors
-from pocketrank_export import movielens
-from pocketrank_export.movielens import RELEVANT, MovieLens, User
-from pocketrank_export.replay import Slates, Visit, replay, visits
-from pocketrank_export.vectors import item_vectors, to_npz
+from pocketrank_export.data import movielens
+from pocketrank_export.data.movielens import RELEVANT, MovieLens, User
+from pocketrank_export.data.replay import Visit, replay, visits
+from pocketrank_export.data.slates import Slates
+from pocketrank_export.data.vectors import item_vectors, to_npz
 
 SERVER_SHARE: Final = 0.3
 FOLDS: Final = 5
@@ -87,7 +88,7 @@ def test_slates(world: World) -> Slates:
         times = [Visit(len(user.history), len(everything))]
         slates.append(replay(everything, times, world.first_stage.retrieve, SCHEMA, vectors, relevant=RELEVANT))
     joined = Slates.joined(slates)
-    return joined.where(joined.relevant > 0)
+    return joined.where(joined.has_relevant)
 
 
 def _last_visit_apart(

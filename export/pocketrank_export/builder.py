@@ -29,11 +29,14 @@ from pocketrank.policy import Policy
 from pocketrank.schema import Schema
 from pocketrank.scorer import Scorer, input_name, variants_of
 from pocketrank.verification import TOLERANCE, score_slates
-from pocketrank_export.conversion import SLATE_SIZES, to_onnx, to_tflite_rank, to_tflite_train
-from pocketrank_export.quantization import weight_int8
-from pocketrank_export.replay import Slates
-from pocketrank_export.student import Student, trainables
-from pocketrank_export.training import score
+from pocketrank_export.conversion.onnx import to_onnx
+from pocketrank_export.conversion.ranking import SLATE_SIZES, to_tflite_rank
+from pocketrank_export.conversion.training import to_tflite_train
+from pocketrank_export.data.slates import Slates
+from pocketrank_export.evaluation import score
+from pocketrank_export.quantization.recipes import weight_int8
+from pocketrank_export.ranker import trainables
+from pocketrank_export.student import Student
 
 GOLDEN_SLATES: Final = 5
 MAX_ONNX_ERROR: Final = 1e-4

@@ -16,9 +16,8 @@ import numpy as np
 from pocketrank.bundle import Bundle, build, load_arrays, save_arrays
 from pocketrank.errors import GateError, InputError, ModelError
 from pocketrank.features.profile import Array
-from pocketrank.metrics import agreement
-from pocketrank_export.replay import Slates
-from pocketrank_export.training import ndcg_each, ranking
+from pocketrank_export.data.slates import Slates
+from pocketrank_export.evaluation import kendall_tau, ndcg_each
 
 MIN_KENDALL_TAU: Final = 0.98
 MAX_NDCG_LOSS: Final = 0.005
@@ -161,14 +160,3 @@ def prove(
                 raise GateError(f"self_test ({name}): {said.splitlines()[-1]}")
     manifest = dataclasses.replace(bundle.manifest, runtimes=runtimes, report={**bundle.manifest.report, **report})
     return build(manifest, bundle.files)
-
-
-def kendall_tau(scores: Array, reference: Array, mask: Array) -> float:
-    """Mean over slates of Kendall's tau-a between two scorings ``[s, n]`` of the real candidates; ties count as 0."""
-    slates = zip(scores, reference, mask > 0, strict=True)
-    return float(np.mean([agreement.kendall_tau(one[real], other[real], variant="a") for one, other, real in slates]))
-
-
-def same_order(one: Array, other: Array, mask: Array) -> float:
-    """Share of slates that two scorings ``[s, n]`` put in exactly the same order."""
-    return float((ranking(one, mask) == ranking(other, mask)).all(axis=1).mean())

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pocketrank.errors import InputError
+from pocketrank_export.ranker import Ranker
 
 CLIP = 4.0
 """Bound of a standardised feature, in standard deviations of its slate."""
@@ -72,7 +73,7 @@ class Head(nn.Module):
         self.lift = nn.Parameter(torch.zeros(hidden, private)) if private else None
 
 
-class Student(nn.Module):
+class Student(Ranker):
     """A trainable head over all columns beside an MLP over the public ones.
 
     Args:
@@ -103,11 +104,8 @@ class Student(nn.Module):
         sizes = (len(public), *widths, 1)
         self.layers = nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes))
         self.head = Head(len(public), sizes[1], len(private))
-
-    @property
-    def width(self) -> int:
-        """Number of feature columns, ``d``."""
-        return int(self.public.numel())
+        self.width = len(public)
+        self.choose_trainable("head")
 
     def backbone(self, standardised: Tensor) -> Tensor:
         """Scores ``[..., n]`` of the standardised features ``[..., n, d]``: the public columns, and what is lifted."""
@@ -157,8 +155,3 @@ def normalise_backbone(student: Student, features: Tensor, mask: Tensor) -> None
         last.weight.div_(scale)
         last.bias.div_(scale)
         student.head.weight[-1] *= scale
-
-
-def trainables(student: Student) -> list[tuple[str, tuple[int, ...]]]:
-    """Name and shape of each parameter that a device trains, in the order of the manifest."""
-    return [(name, tuple(value.shape)) for name, value in student.named_parameters() if name.startswith("head.")]

@@ -26,7 +26,7 @@ from examples.movielens.schema import SCHEMA
 from pocketrank.errors import InputError
 from pocketrank.features.candidates import parse as parse_candidates
 from pocketrank.store import DeviceStore
-from pocketrank_export import movielens as data
+from pocketrank_export.data import movielens as data
 from tests import shop
 
 ROOT: Final = Path(__file__).parents[2]

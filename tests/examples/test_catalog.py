@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from examples.movielens.catalog import PRIOR, TREND_HALF_LIFE_S, Catalog, FirstStage
 from pocketrank.features.candidates import parse
 from pocketrank.store import Event
-from pocketrank_export import movielens
-from pocketrank_export.movielens import ERAS, GENRES, Movie
+from pocketrank_export.data import movielens
+from pocketrank_export.data.movielens import ERAS, GENRES, Movie
 
 MOVIES = {str(number): Movie(f"Movie {number}", 1940 + 3 * number, GENRES[number : number + 2]) for number in range(15)}
 DAY_S = 86_400.0

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from examples.movielens.workspace import Workspace, key_of
 from pocketrank.bundle import Bundle
+from pocketrank_export.workspace import Workspace, key_of
 
 ROOT = Path(__file__).parents[2]
 VARIANTS = {"first_stage", "v1", "v2", "v2_private", "v2_local", "consented", "central"}

@@ -16,8 +16,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from pocketrank_export.conversion import to_tflite_rank, to_tflite_train
-from pocketrank_export.quantization import weight_int8
+from pocketrank_export.conversion.ranking import to_tflite_rank
+from pocketrank_export.conversion.training import to_tflite_train
+from pocketrank_export.quantization.recipes import weight_int8
 from pocketrank_export.student import Student
 
 Array = NDArray[np.float32]

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from pocketrank.scorer import input_name
-from pocketrank_export.student import Student, trainables
+from pocketrank_export.ranker import trainables
+from pocketrank_export.student import Student
 
 Array = NDArray[np.float32]
 

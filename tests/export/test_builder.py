@@ -14,10 +14,10 @@ from pocketrank.runtime import Model
 from pocketrank.schema import Categories, Number, Schema
 from pocketrank.scorer import EXPLAIN, Scorer, variants_of
 from pocketrank_export.builder import check_onnx, check_variants, params_of
-from pocketrank_export.conversion import to_onnx
-from pocketrank_export.replay import Slates
-from pocketrank_export.student import trainables
-from pocketrank_export.training import score
+from pocketrank_export.conversion.onnx import to_onnx
+from pocketrank_export.data.slates import Slates
+from pocketrank_export.evaluation import score
+from pocketrank_export.ranker import trainables
 from tests import make_test_bundle, shop
 
 

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 
 from pocketrank.errors import InputError
 from pocketrank_export.chatter import quiet
-from pocketrank_export.conversion import SLATE_SIZES, TRAIN_BATCH, TRAIN_SLATE, to_onnx, to_tflite_rank, to_tflite_train
-from pocketrank_export.losses import listwise_cross_entropy
-from pocketrank_export.quantization import int8_sizes, weight_int8
+from pocketrank_export.conversion.onnx import to_onnx
+from pocketrank_export.conversion.ranking import SLATE_SIZES, to_tflite_rank
+from pocketrank_export.conversion.training import TRAIN_BATCH, TRAIN_SLATE, to_tflite_train
+from pocketrank_export.losses.listwise import softmax
+from pocketrank_export.quantization.recipes import int8_sizes, weight_int8
 from pocketrank_export.student import Student
 from tests.export import heads
 
@@ -31,7 +33,9 @@ VARIANTS = 5
 
 SCRIPT = """
 import hashlib, torch
-from pocketrank_export.conversion import to_onnx, to_tflite_rank, to_tflite_train
+from pocketrank_export.conversion.onnx import to_onnx
+from pocketrank_export.conversion.ranking import to_tflite_rank
+from pocketrank_export.conversion.training import to_tflite_train
 from pocketrank_export.student import Student
 from tests.export import heads
 torch.manual_seed(3)
@@ -137,7 +141,7 @@ def test_one_step_on_a_device_is_pytorchs_step(device: Any, train_file: bytes, s
     outputs, signatures = device.run(train_file, "train", once(inputs))
     leaves = {name: torch.tensor(value, requires_grad=True) for name, value in start.items()}
     given = {name: torch.tensor(value) for name, value in batch.items()}
-    loss = listwise_cross_entropy(
+    loss = softmax(
         heads.score(student, given["features"], given["mask"], leaves), given["labels"], given["mask"], given["weights"]
     )
     loss.backward()

@@ -21,20 +21,12 @@ from pocketrank.errors import GateError, InputError
 from pocketrank.features.profile import Array
 from pocketrank.schema import Number, Schema
 from pocketrank_export.builder import params_of
-from pocketrank_export.gates import (
-    Parity,
-    check_cold_start,
-    check_parity,
-    kendall_tau,
-    parity,
-    prove,
-    same_order,
-    score_on,
-)
-from pocketrank_export.quantization import weight_int8
-from pocketrank_export.replay import Slates
-from pocketrank_export.student import Student, trainables
-from pocketrank_export.training import score
+from pocketrank_export.data.slates import Slates
+from pocketrank_export.evaluation import kendall_tau, same_order, score
+from pocketrank_export.gates import Parity, check_cold_start, check_parity, parity, prove, score_on
+from pocketrank_export.quantization.recipes import weight_int8
+from pocketrank_export.ranker import trainables
+from pocketrank_export.student import Student
 from tests import make_test_bundle, shop
 
 

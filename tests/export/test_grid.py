@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketrank.runtime import Model
-from pocketrank_export.conversion import to_tflite_rank
+from pocketrank_export.conversion.ranking import to_tflite_rank
 from pocketrank_export.grid import LEVELS, Int8Grid, on_int8_grid
-from pocketrank_export.quantization import weight_int8
+from pocketrank_export.quantization.recipes import weight_int8
 from pocketrank_export.student import Student
 from tests.export import heads
 

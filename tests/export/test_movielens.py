@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pocketrank.errors import InputError
 from pocketrank.store import Event
-from pocketrank_export.movielens import ERAS, GENRES, PIP_LINE, SHA256, Movie, MovieLens, load, locate, split
-from pocketrank_export.movielens import server_and_devices as divide
+from pocketrank_export.data.movielens import ERAS, GENRES, PIP_LINE, SHA256, Movie, MovieLens, load, locate, split
+from pocketrank_export.data.movielens import server_and_devices as divide
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,7 +37,7 @@ def test_the_data_set_is_the_published_one(data: MovieLens) -> None:
 def test_the_wheel_is_located_and_never_imported() -> None:
     code = """
 import sys
-from pocketrank_export import movielens
+from pocketrank_export.data import movielens
 movielens.load(movielens.locate())
 print(*sorted({name.partition(".")[0] for name in sys.modules} & {"recbole", "torch", "pandas"}))
 """

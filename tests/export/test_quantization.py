@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from pocketrank.errors import InputError
-from pocketrank_export.conversion import to_tflite_rank
-from pocketrank_export.quantization import int8_sizes, weight_int8
+from pocketrank_export.conversion.ranking import to_tflite_rank
+from pocketrank_export.quantization.recipes import int8_sizes, weight_int8
 from pocketrank_export.student import Student
 from tests.export import heads
 

@@ -35,14 +35,16 @@ from pocketrank.features.candidates import parse
 from pocketrank.features.encoding import encode
 from pocketrank.features.profile import History, ItemVectors, profile
 from pocketrank.store import DeviceStore, Event, Limits
-from pocketrank_export import movielens
 from pocketrank_export.builder import params_of
-from pocketrank_export.conversion import to_tflite_rank
-from pocketrank_export.leaks import check_no_leak, scrambled
-from pocketrank_export.movielens import RELEVANT, MovieLens
-from pocketrank_export.replay import Slates, Visit, replay, visits
-from pocketrank_export.student import Student, trainables
-from pocketrank_export.vectors import item_vectors, to_npz
+from pocketrank_export.conversion.ranking import to_tflite_rank
+from pocketrank_export.data import movielens
+from pocketrank_export.data.leaks import check_no_leak, scrambled
+from pocketrank_export.data.movielens import RELEVANT, MovieLens
+from pocketrank_export.data.replay import Visit, replay, visits
+from pocketrank_export.data.slates import Slates
+from pocketrank_export.data.vectors import item_vectors, to_npz
+from pocketrank_export.ranker import trainables
+from pocketrank_export.student import Student
 from tests import shop
 
 ARRAYS = shop.item_vectors()
@@ -164,6 +166,7 @@ def test_labels_are_what_was_liked_within_the_window() -> None:
     ids = retrieve(event.item for event in history[: visit.at])["id"]
     liked = {event.item for event in history[10:25] if event.value >= shop.LIKED}
     assert found.labels[0, : len(ids)].tolist() == [float(item in liked) for item in ids]
+    assert found.relevant is not None
     assert found.relevant.tolist() == [len(liked)]
 
 
@@ -230,6 +233,7 @@ def test_what_was_only_shown_is_neither_liked_nor_left_out() -> None:
     found = replay(history, [Visit(30, 60)], remembering, shop.SCHEMA, SHOP_VECTORS, relevant=shop.LIKED)
     assert seen == [[event.item for event in history[:30] if event.action == "engaged"]]
     liked = {e.item for e in history[30:] if e.action == "engaged" and e.value >= shop.LIKED}
+    assert found.relevant is not None
     assert found.relevant.tolist() == [len(liked)]
     shown = {e.item for e in history if e.action == "shown"} - liked
     ids = retrieve(seen[0])["id"]

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from pocketrank.errors import InputError
 from pocketrank.scorer import input_name
-from pocketrank_export.student import CLIP, Student, normalise_backbone, standardise, trainables
+from pocketrank_export.ranker import trainables
+from pocketrank_export.student import CLIP, Student, normalise_backbone, standardise
 from tests.export import heads
 
 PUBLIC = (True, False, True, False, True, False)

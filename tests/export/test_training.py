@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pocketrank.metrics import ndcg
-from pocketrank_export.replay import Slates
+from pocketrank_export.data.slates import Slates
+from pocketrank_export.evaluation import ndcg_each, score
 from pocketrank_export.student import Student
-from pocketrank_export.training import Recipe, fit, ndcg_each, score
+from pocketrank_export.training.fit import fit
+from pocketrank_export.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=12, learning_rate=0.05, weight_decay=0.0, batch=16, patience=4)
 
@@ -51,13 +53,15 @@ class Fixed(nn.Module):
 def test_ndcg_of_each_slate_is_that_of_its_real_candidates_in_order(seed: int) -> None:
     rng = np.random.default_rng(seed)
     made = slates(seed, count=5)
-    made = dataclasses.replace(made, relevant=made.relevant + rng.integers(0, 4, 5))
+    assert made.relevant is not None
+    relevant = made.relevant + rng.integers(0, 4, 5)
+    made = dataclasses.replace(made, relevant=relevant)
     scores = rng.normal(size=made.mask.shape).astype(np.float32)
     expected = []
     for row in range(5):
         real = int(made.mask[row].sum())
         ranked = made.labels[row, :real][np.argsort(-scores[row, :real])]
-        expected.append(ndcg(ranked, k=10, relevant=int(made.relevant[row])))
+        expected.append(ndcg(ranked, k=10, relevant=int(relevant[row])))
     # What stands in the padding must not count, however high.
     scores[made.mask == 0] = 1e9
     np.testing.assert_allclose(ndcg_each(scores, made), expected)

@@ -6,7 +6,7 @@ import pytest
 from pocketrank.bundle import load_arrays
 from pocketrank.features.profile import ItemVectors
 from pocketrank.store import Event
-from pocketrank_export.vectors import _ppmi, item_vectors, to_npz
+from pocketrank_export.data.vectors import _ppmi, item_vectors, to_npz
 
 ITEMS = [f"item-{number}" for number in range(21)]
 UNSEEN = ITEMS[20]

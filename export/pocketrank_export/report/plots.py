@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from examples.movielens.svg import Scale, decades, drawing, element, line, marked, spread, text, ticks, tip
+from pocketrank_export.report.svg import Scale, decades, drawing, element, line, marked, spread, text, ticks, tip
 
 WIDE, NARROW = 640, 340
 _BESIDE = 480  # from this width on, labels stand beside their rows

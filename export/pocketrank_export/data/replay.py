@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pocketrank.errors import InputError
 from pocketrank.features.candidates import parse
 from pocketrank.features.encoding import encode
-from pocketrank.features.profile import Array, History, ItemVectors, profile
+from pocketrank.features.profile import History, ItemVectors, profile
 from pocketrank.schema import Schema
 from pocketrank.store import DEFAULT_LIMITS, Event, Limits
+from pocketrank_export.data.slates import Slates
 
 Retrieve = Callable[[Iterable[str]], dict[str, Any]]
 """Items that were engaged with to candidates as columns: the first stage."""
@@ -36,36 +36,6 @@ class Visit:
     until: int
     context: Mapping[str, Any] = field(default_factory=dict)
     now_s: float | None = None
-
-
-@dataclass(frozen=True)
-class Slates:
-    """Slates to train or measure on.
-
-    Attributes:
-        features: float32 ``[s, n, d]``; rows of padding are 0.
-        labels: float32 ``[s, n]``; 1 where the candidate was relevant.
-        mask: float32 ``[s, n]``.
-        relevant: int ``[s]``; how many relevant items there were in all, retrieved or not.
-    """
-
-    features: Array
-    labels: Array
-    mask: Array
-    relevant: npt.NDArray[np.int64]
-
-    def __len__(self) -> int:
-        """How many slates there are."""
-        return len(self.features)
-
-    def where(self, rows: npt.NDArray[np.bool_]) -> Slates:
-        """The slates of ``rows``, bool ``[s]``."""
-        return Slates(self.features[rows], self.labels[rows], self.mask[rows], self.relevant[rows])
-
-    @classmethod
-    def joined(cls, parts: Sequence[Slates]) -> Slates:
-        """All slates of ``parts``, which have the same ``n`` and ``d``."""
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
 
 def visits(history: Sequence[Event], cuts: Sequence[float], *, min_events: int = 5) -> list[Visit]:
@@ -123,9 +93,9 @@ def replay(  # noqa: PLR0913  (a person's log, and how to read it)
         liked = {event.item for event in window if event.action == "engaged" and event.value >= relevant}
         labels = np.array([item in liked for item in columns.ids], dtype=np.float32)
         slates.append((encode(columns, schema, known, vectors), labels, len(liked)))
-    n = max((len(labels) for _, labels, _ in slates), default=0)
-    features = np.zeros((len(slates), n, len(schema.columns)), np.float32)
-    labels, mask = np.zeros((len(slates), n), np.float32), np.zeros((len(slates), n), np.float32)
-    for row, (encoded, outcome, _) in enumerate(slates):
-        features[row, : len(outcome)], labels[row, : len(outcome)], mask[row, : len(outcome)] = encoded, outcome, 1.0
-    return Slates(features, labels, mask, np.array([count for *_, count in slates], dtype=np.int64))
+    return Slates.of(
+        [features for features, _, _ in slates],
+        [labels for _, labels, _ in slates],
+        width=len(schema.columns),
+        relevant=[count for *_, count in slates],
+    )

@@ -4,60 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from pocketrank.features.profile import Array
-from pocketrank.metrics import ndcg
-from pocketrank_export.losses import distillation, listwise_cross_entropy
-from pocketrank_export.replay import Slates
+from pocketrank_export.data.slates import Slates
+from pocketrank_export.evaluation import ndcg_each, score
+from pocketrank_export.losses.distillation import kl
+from pocketrank_export.losses.listwise import softmax
+from pocketrank_export.training.recipe import Recipe
 
 Progress = Callable[[float], None]
 """Told the share of the work that is done, 0 to 1."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to fit.
-
-    Attributes:
-        epochs: Passes over the slates at most; the learning rate follows one cycle over them (Smith and Topin 2017).
-        patience: Epochs without a better validation nDCG@10 before stopping.
-        distil: Share of the loss that comes from the teacher, 0 to 1.
-    """
-
-    epochs: int
-    learning_rate: float
-    weight_decay: float
-    batch: int = 32
-    patience: int = 5
-    distil: float = 0.0
-    temperature: float = 1.0
-    seed: int = 0
-
-
-def score(model: nn.Module, slates: Slates, *, batch: int = 256) -> Array:
-    """Scores ``[s, n]`` of ``slates``."""
-    model.eval()
-    features, mask = torch.from_numpy(slates.features), torch.from_numpy(slates.mask)
-    with torch.no_grad():
-        parts = [model(f, m) for f, m in zip(features.split(batch), mask.split(batch), strict=True)]
-    return torch.cat(parts).numpy()
-
-
-def ranking(scores: Array, mask: Array) -> npt.NDArray[np.intp]:
-    """Rows of each slate ``[s, n]``, best first; ties keep the given order, padding comes last."""
-    return np.argsort(-np.where(mask > 0, scores, -np.inf), axis=1, kind="stable")
-
-
-def ndcg_each(scores: Array, slates: Slates, *, k: int = 10) -> npt.NDArray[np.float64]:
-    """nDCG@k ``[s]`` of each slate ordered by ``scores`` [s, n]; the ideal knows what the first stage missed."""
-    labels = np.take_along_axis(slates.labels, ranking(scores, slates.mask), axis=1)
-    return np.array([ndcg(row, k=k, relevant=int(n)) for row, n in zip(labels, slates.relevant, strict=True)])
 
 
 def fit(
@@ -99,9 +58,9 @@ def fit(
         for step, rows in enumerate(order.split(recipe.batch)):
             features, labels, mask = (tensor[rows] for tensor in tensors)
             scores = model(features, mask)
-            loss = listwise_cross_entropy(scores, labels, mask, torch.ones(len(rows)))
+            loss = softmax(scores, labels, mask, torch.ones(len(rows)))
             if soft is not None:
-                taught = distillation(scores, soft[rows], mask, recipe.temperature)
+                taught = kl(scores, soft[rows], mask, recipe.temperature)
                 loss = (1 - recipe.distil) * loss + recipe.distil * taught
             optimiser.zero_grad()
             loss.backward()

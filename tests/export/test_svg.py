@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples.movielens.svg import Scale, marked, spread, ticks
+from pocketrank_export.report.svg import Scale, marked, spread, ticks
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-4, 1e6), st.integers(2, 10))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pocketrank_export.student import standardise
 
 
-class Teacher(nn.Module):
+class AttentionRanker(nn.Module):
     """A listwise transformer encoder beside a linear path, over the columns that it may read.
 
     Args:

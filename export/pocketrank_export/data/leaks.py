@@ -14,7 +14,7 @@ import numpy as np
 
 from pocketrank.errors import LeakError
 from pocketrank.store import Event
-from pocketrank_export.movielens import MovieLens, User
+from pocketrank_export.data.movielens import MovieLens, User
 
 Build = Callable[[MovieLens], Mapping[str, bytes]]
 """A data set to what is made of it before anything is measured, by name, as bytes."""

@@ -1,0 +1,1 @@
+"""A ranker in PyTorch to TFLite and ONNX."""

@@ -1,0 +1,1 @@
+"""What a ranker is trained and measured on: readers, replay, splits, and checks that nothing leaks."""

@@ -1,0 +1,1 @@
+"""Losses over lists of candidates, from labels or from a teacher's scores."""

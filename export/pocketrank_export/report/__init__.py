@@ -1,0 +1,1 @@
+"""What was measured of a bundle, as JSON and as a page to look at."""

@@ -1,0 +1,1 @@
+"""Fitting a ranker to slates."""
