@@ -31,6 +31,7 @@ from pocketrank.cascade import Prune
 from pocketrank.checks import is_finite, is_whole, no_constant
 from pocketrank.errors import BundleError, InputError
 from pocketrank.policy.rules import Policy
+from pocketrank.runtime import RUNTIMES
 from pocketrank.schema import Schema
 
 FORMAT: Final = 1
@@ -40,7 +41,9 @@ TRAIN_MODEL: Final = "train.tflite"
 PARAMS: Final = "params.npz"
 GOLDEN: Final = "golden.npz"
 VECTORS: Final = "vectors.npz"
-FILES: Final = frozenset({RANK_MODEL, TRAIN_MODEL, PARAMS, GOLDEN, VECTORS})
+RANK_MODELS: Final = {runtime: f"rank.{runtime}.tflite" for runtime in RUNTIMES}
+"""Of each runtime, the file that it ranks with instead of ``RANK_MODEL``, where a bundle has it."""
+FILES: Final = frozenset({RANK_MODEL, *RANK_MODELS.values(), TRAIN_MODEL, PARAMS, GOLDEN, VECTORS})
 REQUIRED_FILES: Final = frozenset({RANK_MODEL, PARAMS, GOLDEN})
 
 MAX_MANIFEST_BYTES: Final = 1 << 20
@@ -134,6 +137,8 @@ class Manifest:
     """Rules for every slate, under those of the app."""
     cascade: tuple[Prune, ...] = ()
     """What chooses the candidates that the model sees."""
+    quantization: Mapping[str, str] = field(default_factory=dict)
+    """File of a model to the recipe that it was quantized by."""
     runtimes: Mapping[str, str] = field(default_factory=dict)
     """Runtime name to the version that the bundle was verified on."""
     report: Mapping[str, float] = field(default_factory=dict)
@@ -157,11 +162,11 @@ class Manifest:
             raise BundleError(f"manifest {error}") from error
         for record in (self.privacy, self.policy, self.lineage):
             _check_types(record)
-        if not all(isinstance(key, str) and isinstance(value, str) for key, value in self.runtimes.items()):
-            raise BundleError(f"manifest runtimes: expected names and versions, got {dict(self.runtimes)}")
+        _check_words("runtimes", self.runtimes)
+        _check_words("quantization", self.quantization)
         if not all(isinstance(key, str) and is_finite(value) for key, value in self.report.items()):
             raise BundleError(f"manifest report: expected names and finite numbers, got {dict(self.report)}")
-        if unknown := set(self.files) - FILES:
+        if unknown := {*self.files, *self.quantization} - FILES:
             raise BundleError(f"manifest files: unknown names {sorted(unknown)}; expected among {sorted(FILES)}")
 
     def to_json(self) -> bytes:
@@ -196,6 +201,7 @@ class Manifest:
                 lineage=Lineage(**body.pop("lineage")),
                 ranking=Policy.from_json(body.pop("ranking")),
                 cascade=cascades.from_json(body.pop("cascade")),
+                quantization=dict(body.pop("quantization")),
                 runtimes=dict(body.pop("runtimes")),
                 report=dict(body.pop("report")),
                 files={name: FileEntry(**entry) for name, entry in body.pop("files").items()},
@@ -257,6 +263,10 @@ class Bundle:
     def golden(self) -> dict[str, npt.NDArray[Any]]:
         """Golden vectors: ``features`` [s, n, d], ``mask`` [s, n] and the expected ``scores`` [s, n]."""
         return load_arrays(self.files[GOLDEN])
+
+    def rank_models(self) -> dict[str, bytes]:
+        """The ranking model of each runtime, by the runtime's name."""
+        return {runtime: self.files.get(name, self.files[RANK_MODEL]) for runtime, name in RANK_MODELS.items()}
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the bundle to ``folder``, which appears whole or not at all.
@@ -360,6 +370,11 @@ def _check_types(record: PrivacyStatement | PrivacyPolicy | Lineage) -> None:
         if not _of_type(declared, value):
             name = f"{type(record).__name__}.{entry.name}"
             raise BundleError(f"manifest {name}: expected {declared}, got {value!r:.80}")
+
+
+def _check_words(key: str, words: Mapping[str, str]) -> None:
+    if not all(isinstance(word, str) for word in (*words, *words.values())):
+        raise BundleError(f"manifest {key}: expected names and words, got {dict(words)}")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -50,17 +50,21 @@ class Model(Part):
         signatures: What the model can be asked.
     """
 
-    def __init__(self, content: bytes) -> None:
-        """Build an Interpreter of ``content`` on the first runtime that can; others follow when calls overlap.
+    def __init__(self, content: bytes | Mapping[str, bytes]) -> None:
+        """Build an Interpreter on the first runtime that can; others follow when calls overlap.
+
+        Args:
+            content: The model, or each runtime's own by the runtime's name.
 
         Raises:
             RuntimeMissingError: No runtime is installed that could build one.
             ModelError: A runtime is there, and refuses the model.
         """
-        self.runtime, first = _build(content, RUNTIMES)
+        contents = dict.fromkeys(RUNTIMES, content) if isinstance(content, bytes) else content
+        self.runtime, first = _build(contents)
         self.signatures = frozenset(first.get_signature_list())
-        self._content = content
-        self._pool = _Pool(content, self.runtime, _Runners(first))
+        self._content = contents[self.runtime]
+        self._pool = _Pool(self._content, self.runtime, _Runners(first))
         super().__init__()
 
     @property
@@ -167,7 +171,7 @@ class _Pool:
     def _another(self) -> _Runners:
         """One more Interpreter, on the runtime that built the first."""
         try:
-            return _Runners(_build(self._content, {self._runtime: RUNTIMES[self._runtime]})[1])
+            return _Runners(_build({self._runtime: self._content})[1])
         except RuntimeMissingError as error:
             raise ModelError(f"{self._runtime} worked when the model was opened, and has gone: {error}") from error
 
@@ -176,12 +180,13 @@ def _shapes(details: Mapping[str, Any]) -> Shapes:
     return {name: tuple(detail["shape"].tolist()) for name, detail in details.items()}
 
 
-def _build(content: bytes, runtimes: Mapping[str, str]) -> tuple[str, _Interpreter]:
+def _build(contents: Mapping[str, bytes]) -> tuple[str, _Interpreter]:
     causes: dict[str, BaseException] = {}
     refused: ValueError | None = None
-    for name, module in runtimes.items():
+    for name, content in contents.items():
         try:
-            interpreter = importlib.import_module(module).Interpreter(model_content=content, num_threads=1)
+            module = importlib.import_module(RUNTIMES[name])
+            interpreter = module.Interpreter(model_content=content, num_threads=1)
             # A signature list is read from the model itself, so this also refuses a file that only looks like one.
             interpreter.get_signature_list()
             # Here alone tflite-runtime delegates to XNNPACK; the kernels that it takes otherwise are four times slower.

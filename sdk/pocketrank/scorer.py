@@ -32,7 +32,7 @@ def variants_of(schema: Schema) -> int:
 
 
 class Scorer:
-    """Scores slates with the signatures of a bundle's ``rank.tflite``; any number of threads may share it.
+    """Scores slates with the signatures of a bundle's ranking model; any number of threads may share it.
 
     Attributes:
         params: The bundle's own trainable parameters, used where none are given.
@@ -49,7 +49,7 @@ class Scorer:
             RuntimeMissingError: No TFLite runtime works here.
         """
         schema = bundle.manifest.schema
-        self._model = Model(bundle.files[RANK_MODEL])
+        self._model = Model(bundle.rank_models())
         self._sizes = bundle.manifest.slate_sizes
         self._signatures = [f"rank_{size}" for size in self._sizes]
         self._width = len(schema.columns)
