@@ -21,7 +21,7 @@ from pocketrank_export.conversion.ranking import to_tflite_rank
 from pocketrank_export.data.slates import Slates
 from pocketrank_export.data.vectors import to_npz
 from pocketrank_export.quantization.recipes import weight_int8
-from pocketrank_export.student import Student, standardise
+from pocketrank_export.student import Student
 
 HEADS: Final = 4
 HIDDEN: Final = -1e4
@@ -65,17 +65,9 @@ class ListwiseStudent(Student):
         super().__init__(public, (width,))
         self.attention = Attention(width)
 
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """As ``Student.forward``."""
-        standardised = standardise(features, mask)
-        first, last = self.layers
-        assert isinstance(first, nn.Linear)
-        assert self.head.lift is not None
-        hidden = functional.linear(standardised, first.weight * self.public, first.bias)
-        hidden = hidden + functional.linear(standardised.index_select(-1, self.private), self.head.lift)
-        backbone = last(self.attention(hidden, mask)).squeeze(-1)
-        weight = self.head.weight
-        scores: Tensor = (weight[-1] * backbone + (standardised * weight[:-1]).sum(dim=-1)) * mask
+    def body(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """As ``Student.body``."""
+        scores: Tensor = self.layers[-1](self.attention(hidden, mask)).squeeze(-1)
         return scores
 
 

@@ -45,10 +45,10 @@ def main() -> None:
     torch.set_num_threads(2)
     console = Console()
     settings = Settings(seed=arguments.seed)
-    workspace = Workspace(arguments.out, key_of(SOURCES, repr(settings)), console)
     page = arguments.out / "report.html"
     started = time.perf_counter()
     try:
+        workspace = Workspace(arguments.out, key_of(SOURCES, repr(settings)), console)
         if not workspace.done("report"):
             found = run(Loop(settings, workspace, arguments.device_python))
             with workspace.stage("report", "report"):

@@ -41,7 +41,7 @@ from pocketrank_export.builder import Built
 from pocketrank_export.data.movielens import RELEVANT
 from pocketrank_export.data.slates import Slates
 from pocketrank_export.evaluation import kendall_tau, ndcg_each, ranking, same_order, score
-from pocketrank_export.gates import score_on
+from pocketrank_export.runtimes import score_on
 from pocketrank_export.student import Student
 from pocketrank_export.teachers.attention import AttentionRanker
 from pocketrank_federated.state import RoundRecord

@@ -26,7 +26,7 @@ from pocketrank.updater import Updater
 from pocketrank_export.builder import Built, build_bundle
 from pocketrank_export.data.slates import Slates
 from pocketrank_export.evaluation import score
-from pocketrank_export.gates import check_cold_start, prove
+from pocketrank_export.gates import cold_start, prove
 from pocketrank_export.student import Student
 from pocketrank_export.teachers.attention import AttentionRanker
 from pocketrank_export.workspace import Workspace
@@ -162,10 +162,11 @@ class Loop:
         """
         with self.stage("gate", f"v{candidate.manifest.version}: gates on both runtimes"):
             improved = with_head(student, candidate.params())
-            cold_start = check_cold_start(score(improved, slates), slates)
+            without_history = cold_start(score(improved, slates), slates)
             drawn = with_private_drawn(slates, np.random.default_rng(self.settings.seed))
-            proven = prove(candidate, score(improved, drawn), drawn, self.pythons)
-            report = {**proven.manifest.report, "ndcg_at_10.cold_start": cold_start}
+            proven = prove(candidate, score(improved, drawn), drawn, self.pythons, further=[without_history])
+            assert without_history.value is not None
+            report = {**proven.manifest.report, "ndcg_at_10.cold_start": without_history.value}
             return build(dataclasses.replace(proven.manifest, report=report), proven.files)
 
 

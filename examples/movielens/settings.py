@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pocketrank_export.losses.mixture import Term
 from pocketrank_export.training.recipe import Recipe
 
 
@@ -46,7 +47,9 @@ class Learning:
 
 
 _TEACHER = Recipe(epochs=12, learning_rate=3e-3, weight_decay=0.05, patience=4)
-_STUDENT = Recipe(epochs=15, learning_rate=3e-3, weight_decay=0.05, distil=0.9)
+_STUDENT = Recipe(
+    epochs=15, learning_rate=3e-3, weight_decay=0.05, losses=(Term("kl", weight=0.9), Term("softmax", weight=0.1))
+)
 _CENTRAL = Recipe(epochs=12, learning_rate=3e-3, weight_decay=0.05, batch=64, patience=4)
 _ROUNDS = Rounds()
 _LEARNING = Learning()

@@ -30,26 +30,29 @@ class Int8Grid(nn.Module):
 class Readable(nn.Module):
     """Zeroes the columns that the backbone may not read, which the converter drops before it quantizes."""
 
-    public: Tensor
+    readable: Tensor
 
-    def __init__(self, public: Tensor) -> None:
+    def __init__(self, readable: Tensor) -> None:
         super().__init__()
-        self.register_buffer("public", public)
+        self.register_buffer("readable", readable)
 
     def forward(self, weight: Tensor) -> Tensor:
         """``weight`` [out, d] with the other columns zero."""
-        return weight * self.public
+        return weight * self.readable
 
 
 @contextmanager
 def on_int8_grid(student: Student) -> Iterator[None]:
-    """Keep the backbone's weights on the grid inside the block; they are left there at its end.
+    """Keep the backbone's weights on the grid inside the block, frozen vectors too; they are left there at its end.
 
     ``quantization.weight_int8`` then finds nothing to round: the quantized student is the float one.
     """
+    for number in range(len(student.blocks)):
+        table = student.get_buffer(f"table_{number}")
+        table.copy_(Int8Grid()(table))
     for number, layer in enumerate(student.layers):
         if number == 0:
-            parametrize.register_parametrization(layer, "weight", Readable(student.public.clone()))
+            parametrize.register_parametrization(layer, "weight", Readable(student.readable.clone()))
         parametrize.register_parametrization(layer, "weight", Int8Grid())
     try:
         yield

@@ -39,10 +39,12 @@ class Ranker(nn.Module):
             InputError: A name that no parameter has.
         """
         names = [name for name, _ in self.named_parameters()]
-        if isinstance(trainable, str):
-            chosen = {name for name in names if trainable == "all" or name.startswith("head.")}
+        if trainable == "all":
+            chosen = set(names)
+        elif trainable == "head":
+            chosen = {name for name in names if name.startswith("head.")}
         else:
-            chosen = set(trainable)
+            chosen = {trainable} if isinstance(trainable, str) else set(trainable)
         if unknown := sorted(chosen - set(names)):
             raise InputError(f"trainable: no parameters {unknown}; choose 'head', 'all' or among {names}")
         self.trainable = tuple(name for name in names if name in chosen)

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pocketrank.durable import write_atomically
+from pocketrank.errors import InputError
 
 Tell = Callable[[float], None]
 SOURCES: Final = frozenset({".py", ".j2", ".css"})
@@ -30,23 +31,35 @@ class Workspace:
     """
 
     def __init__(self, folder: Path, key: str, console: Console) -> None:
-        """Go on in ``folder`` where it was made with the same ``key``; else start there anew."""
+        """Go on in ``folder`` where it was made with the same ``key``; else start there anew.
+
+        Raises:
+            InputError: ``folder`` holds something that no run made.
+        """
         self.folder = folder
         self._console = console
         found = folder / _KEY
         if not found.is_file() or found.read_text() != key:
             if folder.is_dir() and not found.is_file() and any(folder.iterdir()):
-                raise SystemExit(f"{folder}: holds something else; choose another folder with --out")
+                raise InputError(f"{folder}: holds something else; choose another folder with --out")
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             found.write_text(key)
         self._log = folder / "stages.json"
-        self.seconds: dict[str, float] = json.loads(self._log.read_text()) if self._log.is_file() else {}
+        self.seconds: dict[str, float] = _read(self._log)
+        self._keys_file = folder / "keys.json"
+        self._keys: dict[str, str] = _read(self._keys_file)
 
     @contextmanager
-    def stage(self, name: str, title: str) -> Iterator[Tell]:
-        """Show ``title`` with its progress while the block runs; it is done when the block ends without an error."""
+    def stage(self, name: str, title: str, key: str = "") -> Iterator[Tell]:
+        """Show ``title`` with its progress while the block runs; it is done when the block ends without an error.
+
+        ``key`` stands for what the stage depends on, where that is not the same for the whole run.
+        """
         started = time.perf_counter()
+        # What it made before is no longer to be trusted from here on.
+        if self._keys.pop(name, None) is not None:
+            write_atomically(self._keys_file, json.dumps(self._keys, indent=1).encode())
         bar = Progress(
             TextColumn("  {task.description:<58}"),
             BarColumn(24),
@@ -63,11 +76,18 @@ class Workspace:
             yield lambda share: bar.update(task, completed=share)
         self.seconds[name] = round(time.perf_counter() - started, 2)
         write_atomically(self._log, json.dumps(self.seconds, indent=1).encode())
+        self._keys[name] = key
+        write_atomically(self._keys_file, json.dumps(self._keys, indent=1).encode())
         self._console.print(f"[green]✓[/] {title:<60} [dim]{self.seconds[name]:6.1f} s[/]")
 
-    def done(self, name: str) -> bool:
-        """Whether the stage ``name`` was finished, now or in an earlier run."""
-        return name in self.seconds
+    def done(self, name: str, key: str = "") -> bool:
+        """Whether the stage ``name`` was finished with this ``key``, now or in an earlier run."""
+        return self._keys.get(name) == key
+
+
+def _read(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    return found
 
 
 def key_of(roots: Sequence[Path], settings: str) -> str:

@@ -91,7 +91,7 @@ def test_a_finished_stage_is_remembered_and_another_code_starts_anew(tmp_path: P
 
 def test_a_folder_that_is_not_the_demos_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(SystemExit, match="holds something else"):
+    with pytest.raises(InputError, match="holds something else"):
         Workspace(tmp_path, "key", Console(quiet=True))
     assert (tmp_path / "thesis.txt").read_text() == "precious"
 

@@ -37,15 +37,24 @@ class Device:
     folder: Path
 
     def run(
-        self, content: bytes, signature: str, calls: Mapping[str, Array]
+        self,
+        content: bytes,
+        signature: str,
+        calls: Mapping[str, Array],
+        state: Mapping[str, Array] | None = None,
     ) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Outputs of the calls (one each step of the first axis), and the file's signatures."""
-        model, inputs, outputs = (self.folder / name for name in ("model.tflite", "calls.npz", "outputs.npz"))
+        """Outputs of the calls (one each step of the first axis), and the file's signatures.
+
+        With ``state``: that is fed to the first call, and to each other one what the call before made of it.
+        """
+        names = ("model.tflite", "calls.npz", "state.npz", "outputs.npz")
+        model, inputs, kept, outputs = (self.folder / name for name in names)
         model.write_bytes(content)
         np.savez(inputs, **calls)  # type: ignore[arg-type]
+        np.savez(kept, **(state or {}))  # type: ignore[arg-type]
         script = Path(__file__).with_name("run_signature.py")
         done = subprocess.run(
-            [self.python, script, model, signature, inputs, outputs],
+            [self.python, script, model, signature, inputs, kept, outputs],
             check=False,
             capture_output=True,
             text=True,

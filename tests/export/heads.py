@@ -1,4 +1,4 @@
-"""A student's head as the inputs that a converted file takes."""
+"""A ranker's trainables, a student's head above all, as the inputs that a converted file takes."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch import Tensor
 from torch.func import functional_call
 
 from pocketrank.scorer import input_name
-from pocketrank_export.ranker import trainables
+from pocketrank_export.ranker import Ranker, trainables
 from pocketrank_export.student import Student
 
 Array = NDArray[np.float32]
 
 
-def own(student: Student) -> dict[str, Array]:
-    """The head that the student has."""
-    state = student.state_dict()
-    return {input_name(name): state[name].numpy() for name, _ in trainables(student)}
+def own(ranker: Ranker) -> dict[str, Array]:
+    """The trainables that the ranker has."""
+    state = ranker.state_dict()
+    return {input_name(name): state[name].numpy() for name, _ in trainables(ranker)}
 
 
-def drawn(student: Student, seed: int) -> dict[str, Array]:
+def drawn(student: Student, seed: int, scale: float = 0.3) -> dict[str, Array]:
     """A random head."""
     rng = np.random.default_rng(seed)
     return {
-        input_name(name): rng.normal(size=shape, scale=0.3).astype(np.float32) for name, shape in trainables(student)
+        input_name(name): rng.normal(size=shape, scale=scale).astype(np.float32) for name, shape in trainables(student)
     }
 
 
@@ -43,8 +43,8 @@ def repeated(head: Mapping[str, Array], calls: int) -> dict[str, Array]:
     return {name: np.repeat(value[None], calls, axis=0) for name, value in head.items()}
 
 
-def score(student: Student, features: Tensor, mask: Tensor, head: Mapping[str, Array | Tensor]) -> Tensor:
-    """The student's scores under ``head``."""
-    given = {name: torch.as_tensor(head[input_name(name)]) for name, _ in trainables(student)}
-    scores: Tensor = functional_call(student, given, (features, mask))
+def score(ranker: Ranker, features: Tensor, mask: Tensor, head: Mapping[str, Array | Tensor]) -> Tensor:
+    """The ranker's scores under ``head``."""
+    given = {name: torch.as_tensor(head[input_name(name)]) for name, _ in trainables(ranker)}
+    scores: Tensor = functional_call(ranker, given, (features, mask))
     return scores

@@ -1,24 +1,34 @@
 """A trained student becomes a bundle; ``tests/data/shop`` is one, and can be made again."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from pocketrank.bundle import GOLDEN, RANK_MODEL
-from pocketrank.errors import GateError
+from pocketrank.bundle import GOLDEN, RANK_MODEL, RANK_MODELS, TRAIN_MODEL, Manifest, Parameter
+from pocketrank.errors import BundleError, GateError, InputError
 from pocketrank.features.profile import Array
+from pocketrank.learner import Learner
 from pocketrank.runtime import Model
 from pocketrank.schema import Categories, Number, Schema
 from pocketrank.scorer import EXPLAIN, Scorer, variants_of
-from pocketrank_export.builder import check_onnx, check_variants, params_of
-from pocketrank_export.conversion.onnx import to_onnx
+from pocketrank.verification import score_slates, self_test
+from pocketrank_export.builder import Converted, calibration, check_variants, convert, pack, params_of, parity
 from pocketrank_export.data.slates import Slates
 from pocketrank_export.evaluation import score
+from pocketrank_export.gates import Verdict, check
+from pocketrank_export.quantization.recipes import quantize, weight_int8
 from pocketrank_export.ranker import trainables
+from pocketrank_export.runtimes import trials
 from tests import make_test_bundle, shop
+from tests.export import plain
 
 
 @pytest.mark.slow
@@ -70,15 +80,160 @@ def test_the_parameters_are_the_students_trainables_in_order() -> None:
     assert student.head.weight.abs().sum() > 0
 
 
-def test_an_onnx_model_of_another_student_is_stopped() -> None:
-    slates = make_test_bundle.slates()
-    student = make_test_bundle.student()
-    onnx = to_onnx(student)
-    check_onnx(onnx, student, slates)
+@pytest.fixture(scope="module")
+def converted() -> Converted:
+    return convert(plain.ranker(), plain.SCHEMA, plain.SIZES)
+
+
+def words(verdicts: list[Verdict]) -> list[str]:
+    """What failed."""
+    return [verdict.words.partition(":")[0] for verdict in verdicts if not verdict.passed]
+
+
+def test_the_conversions_of_a_ranker_give_its_scores(converted: Converted) -> None:
+    found = parity(plain.ranker(), converted, plain.slates())
+    assert [verdict.runtime for verdict in found] == ["onnxruntime", "ai-edge-litert"]
+    assert not words(found)
+    assert all(verdict.value is not None and verdict.value < 1e-6 for verdict in found)
+    assert parity(plain.ranker(), converted, plain.slates(), None) == []
+
+
+def test_the_conversions_of_another_ranker_are_stopped(converted: Converted) -> None:
+    other = plain.ranker()
     with torch.no_grad():
-        next(iter(student.layers.parameters())).add_(0.5)
-    with pytest.raises(GateError, match=r"onnx: scores differ from PyTorch's by"):
-        check_onnx(onnx, student, slates)
+        other.get_parameter("module.first.bias").add_(0.001)
+    verdicts = parity(other, converted, plain.slates())
+    assert words(verdicts) == ["parity (onnxruntime)", "parity (ai-edge-litert)"]
+    with pytest.raises(GateError, match=r"parity \(onnxruntime\): scores differ from PyTorch's by .*, <= 1e-05 wanted"):
+        check(verdicts)
+
+
+def test_each_conversion_is_held_against_pytorch_by_itself(converted: Converted) -> None:
+    rounded = dataclasses.replace(converted, rank=weight_int8(converted.rank))
+    assert words(parity(plain.ranker(), rounded, plain.slates())) == ["parity (ai-edge-litert)"]
+
+
+def test_every_signature_is_tried_and_random_slates_beside_real_ones(
+    converted: Converted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: dict[str, list[Array]] = {}
+    run = Model.run
+
+    def noted(model: Model, signature: str, **inputs: Array) -> dict[str, Array]:
+        tried.setdefault(signature, []).append(inputs["features"])
+        return run(model, signature, **inputs)
+
+    monkeypatch.setattr(Model, "run", noted)
+    parity(plain.ranker(), converted, plain.slates())
+    real = plain.slates().features
+    assert list(tried) == ["rank_4", "rank_8"]
+    for size, slates in zip((4, 8), tried.values(), strict=True):
+        assert len(slates) == 2 * len(real)
+        np.testing.assert_array_equal(slates[: len(real)], real[:, :size])
+        assert not np.isin(slates[len(real) :], real).any()
+
+
+def test_large_scores_may_differ_by_as_much_as_float32_rounds_them(converted: Converted) -> None:
+    """Its last layer is an input, so that the same files serve."""
+    large = plain.ranker(scale=1e5)
+    found = parity(large, converted, plain.slates())
+    assert np.abs(score(large, plain.slates())).max() > 1e4
+    assert not words(found)
+
+
+def test_a_schema_of_another_width_is_refused() -> None:
+    narrow = Schema(plain.SCHEMA.features[:2])
+    with pytest.raises(InputError, match="ranker: reads 3 columns, and the schema gives 2"):
+        convert(plain.ranker(), narrow)
+
+
+def test_calibration_is_real_slates_cut_or_padded_to_the_largest_signature(converted: Converted) -> None:
+    given = calibration(plain.ranker(), plain.slates(), (4, 6))
+    (calls,) = given.values()
+    assert list(given) == ["rank_6"]
+    assert len(calls) == 6
+    for call, features, mask in zip(calls, plain.slates().features, plain.slates().mask, strict=True):
+        np.testing.assert_array_equal(call["features"], features[:6])
+        np.testing.assert_array_equal(call["mask"], mask[:6])
+        np.testing.assert_array_equal(call["module_last_bias"], params_of(plain.ranker())["module.last.bias"])
+    padded = calibration(plain.ranker(), plain.slates(), (16,))["rank_16"]
+    assert all((call["features"][8:] == 0).all() and (call["mask"][8:] == 0).all() for call in padded)
+    assert quantize(converted.rank, "static_int8", calibration(plain.ranker(), plain.slates(), plain.SIZES))
+
+
+def manifest() -> Manifest:
+    return Manifest(
+        name="plain",
+        version=1,
+        schema=plain.SCHEMA,
+        slate_sizes=plain.SIZES,
+        trainable=tuple(Parameter(name, shape) for name, shape in trainables(plain.ranker())),
+        policy=plain.POLICY,
+        quantization={RANK_MODEL: "float32", OWN: "weight_int8"},
+    )
+
+
+OWN = RANK_MODELS["tflite-runtime"]
+
+
+def test_golden_scores_of_a_runtimes_own_file_are_made_there(converted: Converted, devices: dict[str, Any]) -> None:
+    """Each file's scores are its own, and each runtime passes the self-test with the file that it takes."""
+    files = {RANK_MODEL: converted.rank, OWN: weight_int8(converted.rank)}
+    pythons = {runtime: device.python for runtime, device in devices.items()}
+    there, here = (
+        pack(plain.ranker(), converted, files, manifest(), plain.slates(), pythons=given) for given in (pythons, None)
+    )
+    assert there.manifest.quantization == {RANK_MODEL: "float32", OWN: "weight_int8"}
+    for bundle in (there, here):
+        golden = bundle.golden()
+        own, shared = golden["scores.tflite-runtime"], golden["scores"]
+        assert 1e-3 < np.abs(own - shared).max() < 0.1
+        assert not (set(golden) - {"features", "mask", "scores", "scores.tflite-runtime", *plain.LAST})
+        for trial in trials(bundle, plain.slates(), list(pythons.values())):
+            assert (trial.failure, trial.golden) == ("", "")
+    np.testing.assert_allclose(
+        there.golden()["scores.tflite-runtime"], here.golden()["scores.tflite-runtime"], atol=1e-5
+    )
+
+
+def test_a_file_that_its_runtime_can_not_use_is_stopped(converted: Converted, devices: dict[str, Any]) -> None:
+    if "tflite-runtime" not in devices:
+        pytest.skip("no environment with tflite-runtime")
+    files = {RANK_MODEL: converted.rank, OWN: b"no model at all"}
+    pythons = {"tflite-runtime": devices["tflite-runtime"].python}
+    with pytest.raises(GateError, match=r"^finite \(tflite-runtime\): the runtime refuses the model"):
+        pack(plain.ranker(), converted, files, manifest(), plain.slates(), pythons=pythons)
+
+
+@pytest.mark.slow
+def test_a_ranker_without_trainables_makes_a_bundle_that_ranks_and_does_not_learn() -> None:
+    bundle = plain.make(trainable=()).bundle
+    assert TRAIN_MODEL not in bundle.files
+    assert bundle.params() == {}
+    self_test(bundle)
+    slates = plain.slates()
+    found = score_slates(Scorer(bundle), slates.features, slates.mask)
+    np.testing.assert_allclose(found, score(plain.ranker(), slates), atol=0.05)
+    with pytest.raises(BundleError, match="this bundle can't learn"):
+        Learner(bundle)
+
+
+@pytest.mark.slow
+def test_the_same_ranker_and_slates_give_the_same_bundle_byte_for_byte() -> None:
+    """In this process, and in another one that hashes otherwise."""
+    made = plain.make()
+    assert made.bundle.manifest.quantization == {RANK_MODEL: "weight_int8"}
+    assert plain.make().bundle.digest == made.bundle.digest
+    there = subprocess.run(
+        [sys.executable, "-m", "tests.export.plain"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+    )
+    assert there.stdout.split() == [made.bundle.digest]
 
 
 def test_the_bundle_explains_every_feature_of_its_schema_in_its_largest_slate() -> None:

@@ -12,7 +12,7 @@ from pocketrank.runtime import Model
 from pocketrank_export.conversion.ranking import to_tflite_rank
 from pocketrank_export.grid import LEVELS, Int8Grid, on_int8_grid
 from pocketrank_export.quantization.recipes import weight_int8
-from pocketrank_export.student import Student
+from pocketrank_export.student import Embedding, Student
 from tests.export import heads
 
 PUBLIC = [True, True, False, True, False]
@@ -60,3 +60,17 @@ def test_an_error_inside_leaves_an_ordinary_student() -> None:
     with pytest.raises(ZeroDivisionError), on_int8_grid(student):
         _ = 1 / 0
     assert {name for name in student.state_dict() if "parametrizations" in name} == set()
+
+
+def test_frozen_vectors_are_left_on_the_grid_too() -> None:
+    table = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    torch.manual_seed(0)
+    student = Student(PUBLIC, (8, 4), embeddings=[Embedding(0, table)])
+    with on_int8_grid(student):
+        torch.testing.assert_close(student.table_0, Int8Grid()(torch.from_numpy(table.T)))
+    student.eval()
+    features = torch.cat([torch.eye(2).repeat(8, 1), torch.randn(16, 3)], dim=1).numpy()
+    inputs = {"features": features, "mask": np.ones(16, np.float32), **heads.own(student)}
+    exact = to_tflite_rank(student, [16])
+    of_float, of_int8 = (Model(file).run("rank_16", **inputs)["scores"] for file in (exact, weight_int8(exact)))
+    np.testing.assert_allclose(of_int8, of_float, atol=1e-5)

@@ -9,9 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from pocketrank.errors import InputError
+from pocketrank.features.profile import Array
 from pocketrank.metrics import ndcg
 from pocketrank_export.data.slates import Slates
 from pocketrank_export.evaluation import ndcg_each, score
+from pocketrank_export.losses.mixture import Term
 from pocketrank_export.student import Student
 from pocketrank_export.training.fit import fit
 from pocketrank_export.training.recipe import Recipe
@@ -116,17 +119,17 @@ def test_a_student_learns_from_a_teacher_alone() -> None:
     train, validation = slates(10, 200), slates(11)
     blind = dataclasses.replace(train, labels=np.zeros_like(train.labels))
     model = student()
-    recipe = dataclasses.replace(RECIPE, distil=1.0)
+    recipe = dataclasses.replace(RECIPE, losses=(Term("kl"),))
     best = fit(model, blind, validation, recipe, teacher=score(Fixed(3.0), blind))
     assert best > 0.95
 
 
-@pytest.mark.parametrize(("distil", "sign"), [(0.0, 1.0), (1.0, -1.0)])
-def test_the_share_of_distillation_says_whom_to_believe(distil: float, sign: float) -> None:
+@pytest.mark.parametrize(("losses", "sign"), [((Term("softmax"),), 1.0), ((Term("kl"),), -1.0)])
+def test_the_losses_say_whom_to_believe(losses: tuple[Term, ...], sign: float) -> None:
     """A teacher that says the opposite of the labels."""
     train = slates(12, 200)
     model = student()
-    recipe = dataclasses.replace(RECIPE, distil=distil, patience=100)
+    recipe = dataclasses.replace(RECIPE, losses=losses, patience=100)
     # Validated by what is to be learned, for it is left at its best epoch.
     validation = train if sign > 0 else opposite(train)
     fit(model, train, validation, recipe, teacher=score(Fixed(-3.0), train))
@@ -149,3 +152,61 @@ def test_slates_without_a_good_outcome_teach_nothing() -> None:
         fit(model, given_slates, validation, dataclasses.replace(RECIPE, epochs=2))
         found.append(score(model, validation))
     np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_slates_without_a_good_outcome_are_read_for_their_teacher() -> None:
+    train = slates(16)
+    silent = dataclasses.replace(train, labels=np.zeros_like(train.labels))
+    with pytest.raises(InputError, match="none of 60 has a positive label"):
+        fit(student(), silent, train, RECIPE)
+    with pytest.raises(InputError, match="none of 60 has a positive label"):
+        # A teacher that no loss reads doesn't make them useful.
+        fit(student(), silent, train, RECIPE, teacher=train.features[..., 0])
+
+
+@pytest.mark.parametrize(
+    "teacher", [None, np.zeros((60, 11), np.float32), np.zeros((59, 12), np.float32), np.full((60, 12), np.nan)]
+)
+def test_a_teacher_that_does_not_fit_is_refused(teacher: Array | None) -> None:
+    with pytest.raises(InputError, match="teacher"):
+        fit(student(), slates(17), slates(18), dataclasses.replace(RECIPE, losses=(Term("kl"),)), teacher=teacher)
+
+
+def test_nothing_to_validate_on_is_refused() -> None:
+    with pytest.raises(InputError, match="validation: expected"):
+        fit(student(), slates(19), slates(20, count=0), RECIPE)
+
+
+def test_scores_that_are_not_finite_stop_the_fit() -> None:
+    train = slates(21)
+    forgotten = Student([True] * 4, (6,), normalization="constants")
+    with pytest.raises(InputError, match=r"not finite after epoch 1.*fit_normalization"):
+        fit(forgotten, train, train, RECIPE)
+
+
+def test_torchs_own_state_is_left_as_it_was() -> None:
+    model = student()
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    with pytest.raises(ZeroDivisionError):
+        fit(model, slates(24), slates(25), RECIPE, progress=lambda _: 1 / 0)  # type: ignore[arg-type]
+    assert torch.equal(torch.rand(3), expected)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 0},
+        {"batch": 0},
+        {"patience": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"weight_decay": -0.1},
+        {"weight_decay": float("inf")},
+    ],
+)
+def test_a_recipe_out_of_its_bounds_is_refused(change: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="expected"):
+        dataclasses.replace(RECIPE, **change)  # type: ignore[arg-type]

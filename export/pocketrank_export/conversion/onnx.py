@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pocketrank.errors import InputError
-from pocketrank_export.chatter import quiet
-from pocketrank_export.conversion.inputs import named, rank_inputs, score
+from pocketrank_export.conversion.inputs import named, prepared, rank_inputs, score
+from pocketrank_export.conversion.operators import converting
 from pocketrank_export.ranker import Ranker, trainables
 
 OPSET = 18
@@ -39,17 +38,19 @@ def to_onnx(ranker: Ranker, slate: int = 128) -> bytes:
         A checked ONNX model with the inputs and the output of ``to_tflite_rank``; its candidate axis ``n`` is dynamic.
 
     Raises:
-        InputError: ``slate`` below 2 (an axis of length 1 can't be traced as a dynamic one).
+        InputError: ``slate`` below 2 (an axis of length 1 can't be traced as a dynamic one), or the ranker can't be
+            converted, see ``inputs.prepared`` and ``operators``.
     """
     if slate < 2:
         raise InputError(f"slate: expected a size >= 2, got {slate}")
     import onnx
 
-    module = _Positional(deepcopy(ranker)).eval()
+    module = _Positional(prepared(ranker)).eval()
     inputs = rank_inputs(ranker, slate)
     candidates = torch.export.Dim("n", min=1)
-    dynamic = ({0: candidates}, {0: candidates}, (None,) * len(trainables(ranker)))
-    with quiet():
+    constant = (None,) * len(trainables(ranker))
+    dynamic = ({0: candidates}, {0: candidates}, *((constant,) if constant else ()))
+    with converting("ONNX"):
         exported = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=dynamic)
         program = torch.onnx.export(
             exported,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 
 from torch import Tensor, nn
 
 from pocketrank.errors import InputError
 from pocketrank.scorer import EXPLAIN
-from pocketrank_export.conversion.inputs import rank_inputs, score
+from pocketrank_export.conversion.inputs import prepared, rank_inputs, score
 from pocketrank_export.conversion.tflite import convert
 from pocketrank_export.ranker import Ranker
 
@@ -45,7 +44,8 @@ def to_tflite_rank(ranker: Ranker, slate_sizes: Sequence[int] = SLATE_SIZES, *, 
         The weights are in the file once, however many signatures there are.
 
     Raises:
-        InputError: No slate sizes, two alike, or one below 1; ``variants`` below 1.
+        InputError: No slate sizes, two alike, or one below 1; ``variants`` below 1; the ranker can't be converted, see
+            ``inputs.prepared`` and ``operators``.
     """
     sizes = tuple(slate_sizes)
     if not sizes or min(sizes) < 1 or len(set(sizes)) != len(sizes):
@@ -56,7 +56,7 @@ def to_tflite_rank(ranker: Ranker, slate_sizes: Sequence[int] = SLATE_SIZES, *, 
         raise InputError(
             f"variants: expected 1 or more, got {variants}; pocketrank.scorer.variants_of gives a schema's"
         )
-    module = _Ranker(deepcopy(ranker)).eval()
+    module = _Ranker(prepared(ranker)).eval()
     signatures = {f"rank_{size}": (module, rank_inputs(ranker, size)) for size in sizes}
     if variants is not None:
         signatures[EXPLAIN] = module, rank_inputs(ranker, variants, max(sizes))

@@ -9,12 +9,16 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from pocketrank_export.chatter import quiet
+from pocketrank_export.conversion.operators import check_operators, converting
 
 
 def convert(signatures: Mapping[str, tuple[nn.Module, dict[str, Tensor]]]) -> bytes:
-    """Convert modules to one TFLite file, each under its signature's name, its inputs by name."""
-    with quiet():
+    """Convert modules to one TFLite file, each under its signature's name, its inputs by name.
+
+    Raises:
+        InputError: The converter can't, or the runtimes of devices don't know an operator of the file.
+    """
+    with converting("TFLite"):
         import litert_torch
         from litert_torch import progress
 
@@ -25,9 +29,11 @@ def convert(signatures: Mapping[str, tuple[nn.Module, dict[str, Tensor]]]) -> by
             converter = litert_torch.signature(*first)
             for other in others:
                 converter.signature(*other)
-            return _compact(bytes(converter.convert().model_content()))
+            content = _compact(bytes(converter.convert().model_content()))
         finally:
             progress.config.show_progress = shown
+    check_operators(content)
+    return content
 
 
 def _compact(content: bytes) -> bytes:

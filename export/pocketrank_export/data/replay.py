@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from pocketrank.errors import InputError
-from pocketrank.features.candidates import parse
+from pocketrank.features.candidates import Columns, parse
 from pocketrank.features.encoding import encode
-from pocketrank.features.profile import History, ItemVectors, profile
+from pocketrank.features.profile import Array, History, ItemVectors, profile
 from pocketrank.schema import Schema
 from pocketrank.store import DEFAULT_LIMITS, Event, Limits
 from pocketrank_export.data.slates import Slates
@@ -36,6 +36,29 @@ class Visit:
     until: int
     context: Mapping[str, Any] = field(default_factory=dict)
     now_s: float | None = None
+
+
+class Timeline:
+    """The events of one person, oldest first, looked at as a device would have after the first so many of them.
+
+    The limits of age and bytes of its store are not replayed.
+    """
+
+    def __init__(
+        self, events: Sequence[Event], schema: Schema, vectors: ItemVectors | None, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        self._schema, self._vectors, self._limits = schema, vectors, limits
+        unlimited = dataclasses.replace(limits, max_events=len(events), max_shown=len(events))
+        self._everything = History.of(events, schema, vectors, unlimited)
+
+    def features(self, columns: Columns, events: int) -> Array:
+        """The model's input for ``columns``, float32 ``[n, d]``, after the first ``events``; none later is looked at.
+
+        Guarantees:
+            Equal, bit for bit, to those of a device that has seen the same events.
+        """
+        known = profile(self._schema, self._everything.first(events, self._limits))
+        return encode(columns, self._schema, known, self._vectors)
 
 
 def visits(history: Sequence[Event], cuts: Sequence[float], *, min_events: int = 5) -> list[Visit]:
@@ -80,19 +103,17 @@ def replay(  # noqa: PLR0913  (a person's log, and how to read it)
         InputError: A visit's window reaches past ``history``, so that a label would come from elsewhere.
     """
     slates = []
-    unlimited = dataclasses.replace(limits, max_events=len(history), max_shown=len(history))
-    everything = History.of(history, schema, vectors, unlimited)
+    timeline = Timeline(history, schema, vectors, limits)
     for visit in times:
         if not 0 <= visit.at < visit.until <= len(history):
             raise InputError(f"{visit}: reaches outside a history of {len(history)} events; its labels would leak")
         before, window = history[: visit.at], history[visit.at : visit.until]
         now_s = visit.now_s if visit.now_s is not None else before[-1].at_s if before else 0.0
-        known = profile(schema, everything.first(visit.at if private else 0, limits))
         found = retrieve(event.item for event in before if event.action == "engaged")
         columns = parse(found, schema, visit.context, now_s=now_s, utc_offset_s=utc_offset_s)
         liked = {event.item for event in window if event.action == "engaged" and event.value >= relevant}
         labels = np.array([item in liked for item in columns.ids], dtype=np.float32)
-        slates.append((encode(columns, schema, known, vectors), labels, len(liked)))
+        slates.append((timeline.features(columns, visit.at if private else 0), labels, len(liked)))
     return Slates.of(
         [features for features, _, _ in slates],
         [labels for _, labels, _ in slates],

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from pocketrank.errors import InputError
 from pocketrank.features.profile import Array
+
+MAX_BYTES: Final = 32 << 30
+"""Of the features of all slates, padded to the longest."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,7 @@ class Slates:
     @property
     def has_relevant(self) -> npt.NDArray[np.bool_]:
         """Bool ``[s]``: whether there is anything to find; slates without say nothing of an order."""
-        found = np.asarray(self.labels.any(axis=1) if self.relevant is None else self.relevant > 0)
-        return found
+        return np.asarray(self.labels.any(axis=1) if self.relevant is None else self.relevant > 0)
 
     def where(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Slates:
         """The slates of ``rows``: bool ``[s]``, or indices."""
@@ -51,6 +54,13 @@ class Slates:
             None if self.propensities is None else self.propensities[rows],
         )
 
+    def resized(self, n: int) -> Slates:
+        """Cut or padded to ``n`` candidates, with nothing but what is scored."""
+        count, most, width = self.features.shape
+        features, mask = np.zeros((count, n, width), np.float32), np.zeros((count, n), np.float32)
+        features[:, :most], mask[:, :most] = self.features[:, :n], self.mask[:, :n]
+        return Slates(features, np.zeros_like(mask), mask)
+
     @classmethod
     def of(
         cls,
@@ -61,9 +71,18 @@ class Slates:
         relevant: Sequence[int] | None = None,
         propensities: Sequence[Array] | None = None,
     ) -> Slates:
-        """Lists of any lengths, padded to the longest: features ``[n_i, width]``, labels and propensities ``[n_i]``."""
+        """Lists of any lengths, padded to the longest: features ``[n_i, width]``, labels and propensities ``[n_i]``.
+
+        Raises:
+            InputError: They would take more than ``MAX_BYTES``.
+        """
         n = max(map(len, labels), default=0)
         count = len(labels)
+        if 4 * count * n * width > MAX_BYTES:
+            sizes = f"[{count}, {n}, {width}] of float32"
+            raise InputError(
+                f"slates: {sizes} take more than {MAX_BYTES >> 30} GiB; take fewer, or leave out the longest"
+            )
         padded = np.zeros((count, n, width), np.float32)
         gains, mask = np.zeros((count, n), np.float32), np.zeros((count, n), np.float32)
         for row, (block, values) in enumerate(zip(features, labels, strict=True)):

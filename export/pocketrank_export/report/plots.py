@@ -82,10 +82,12 @@ def intervals(
     width: float,
     row_height: float = 34,
     show: Callable[[float], str] = "{:.3f}".format,
+    *,
+    zero: bool = True,
 ) -> str:
-    """Dots with intervals, one row each, over an axis that holds zero; a rule before the first forbidden row."""
+    """Dots with intervals, one row each, over an axis that holds ``zero``; a rule before the first forbidden row."""
     gutter, height = _gutter(width, 168, row_height)
-    x = _axis([0.0, *(row.low for row in rows), *(row.high for row in rows)], gutter, width - 62)
+    x = _axis([*[0.0] * zero, *(row.low for row in rows), *(row.high for row in rows)], gutter, width - 62)
     top = 8.0
     rule = next((index for index, row in enumerate(rows) if row.kind is Kind.FORBIDDEN), len(rows))
     ruled = 0 < rule < len(rows)
@@ -232,7 +234,7 @@ def dumbbells(rows: Sequence[Change], label: str, width: float) -> str:
         row_top = top + index * height
         middle = _middle(row_top, height, width)
         kind = Kind.OURS if row.accent else Kind.BASELINE
-        parts.append(_row_label(_short(row.label), row_top, middle, gutter, str(kind)))
+        parts.append(_row_label(row.label, row_top, middle, gutter, str(kind)))
         parts.append(
             element(
                 "g",
@@ -258,8 +260,8 @@ def _middle(row_top: float, height: float, width: float) -> float:
 
 def _row_label(words: str, row_top: float, middle: float, gutter: float, class_: str) -> str:
     if gutter > 100:
-        return text(words, gutter - 14, middle + _SMALL, class_=f"label {class_}", text_anchor="end")
-    return text(words, gutter + 6, row_top + 15, class_=f"label {class_}")
+        return text(_short(words), gutter - 14, middle + _SMALL, class_=f"label {class_}", text_anchor="end")
+    return text(_short(words, 40), gutter + 6, row_top + 15, class_=f"label {class_}")
 
 
 def _short(words: str, most: int = 25) -> str:

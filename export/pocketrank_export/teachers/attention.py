@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pocketrank_export.student import standardise
+from pocketrank_export.teachers.normalisation import Constants, Inputs
 
 
 class AttentionRanker(nn.Module):
@@ -19,6 +19,11 @@ class AttentionRanker(nn.Module):
         layers: Encoder layers.
         heads: Attention heads; divides ``width``.
         dropout: Share of activations dropped in training.
+        constants: As in ``Inputs``.
+        within_slate: As in ``Inputs``.
+
+    Raises:
+        InputError: Inputs as in ``Inputs``.
 
     Source: Pang et al. 2020, SetRank, arXiv:1912.05891; permutation equivariant, for no position is encoded.
     """
@@ -26,19 +31,28 @@ class AttentionRanker(nn.Module):
     readable: Tensor
 
     def __init__(
-        self, readable: Sequence[bool], *, width: int = 32, layers: int = 2, heads: int = 4, dropout: float = 0.1
+        self,
+        readable: Sequence[bool],
+        *,
+        width: int = 32,
+        layers: int = 2,
+        heads: int = 4,
+        dropout: float = 0.1,
+        constants: Constants | None = None,
+        within_slate: bool = True,
     ) -> None:
         super().__init__()
         self.register_buffer("readable", torch.tensor([float(flag) for flag in readable]))
-        self.lift = nn.Linear(len(readable), width)
+        self.inputs = Inputs(len(readable), constants, within_slate=within_slate)
+        self.lift = nn.Linear(self.inputs.columns, width)
         layer = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout, batch_first=True, norm_first=True)
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.out = nn.Linear(width, 1)
-        self.linear = nn.Linear(len(readable), 1)
+        self.linear = nn.Linear(self.inputs.columns, 1)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """Scores ``[b, n]`` of ``features`` [b, n, d]; 0 where ``mask`` [b, n] is 0."""
-        standardised = standardise(features, mask) * self.readable
+        standardised = self.inputs(features, mask) * self.readable.repeat(self.inputs.columns // len(self.readable))
         encoded = self.encoder(self.lift(standardised), src_key_padding_mask=mask < 0.5)
         scores: Tensor = (self.out(encoded) + self.linear(standardised)).squeeze(-1) * mask
         return scores

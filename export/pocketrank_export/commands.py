@@ -1,0 +1,233 @@
+"""``pocketrank train``, ``distill``, ``export``, ``quantize``, ``verify``, ``report``, ``build``: a run up to a stage.
+
+Each takes the same configuration and goes on in the same folder: what an earlier verb finished is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import torch
+import typer
+from rich.console import Console
+
+from pocketrank.bundle import Bundle
+from pocketrank.commands.options import Json
+from pocketrank.commands.output import emit, pairs, table, tell
+from pocketrank_export import sources
+from pocketrank_export.config import Config, read
+from pocketrank_export.environments import ensure, probe
+from pocketrank_export.gates import Verdict
+from pocketrank_export.pipeline import Pythons, Run
+from pocketrank_export.quantization.recipes import RECIPES
+from pocketrank_export.quantization.search import Measured
+from pocketrank_export.report.measuring import measured
+from pocketrank_export.report.page import write
+from pocketrank_export.training.logger import TensorBoard
+from pocketrank_export.workspace import Workspace
+
+FORMAT: Final = "pocketrank build 1"
+"""Marks the folder of a run, so that no other folder is taken for one."""
+
+
+def _verb(function: Callable[..., None]) -> typer.Typer:
+    """A verb of its own, as an entry point names it."""
+    app = typer.Typer(add_completion=False)
+    app.command()(function)
+    return app
+
+
+ConfigFile = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="The configuration, in TOML.", exists=True, dir_okay=False)
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="FOLDER", help="Of the run; build/NAME beside CONFIG if not given.")
+]
+RuntimePython = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--runtime-python",
+        metavar="PYTHON",
+        help="Interpreter of an environment with a TFLite runtime. One is made for a runtime that is not here.",
+        exists=True,
+    ),
+]
+Search = Annotated[bool, typer.Option("--search", help="Measure every recipe on each runtime, and take the best.")]
+Curves = Annotated[bool, typer.Option("--tensorboard", help="Write training curves to FOLDER/curves.")]
+
+
+@_verb
+def train(config: ConfigFile, *, out: Out = None, curves: Curves = False, as_json: Json = False) -> None:
+    """Fit the teachers, and compare them on the validation part."""
+    with _run(config, out, curves=curves) as run:
+        _say_teachers(run, as_json=as_json)
+
+
+@_verb
+def distill(config: ConfigFile, *, out: Out = None, curves: Curves = False, as_json: Json = False) -> None:
+    """Fit the student, from the best teacher."""
+    with _run(config, out, curves=curves) as run:
+        teachers = {taught.teacher.name: taught.ndcg for taught in run.teachers}
+        _say({"student": run.student_ndcg, **teachers}, as_json=as_json)
+
+
+@_verb
+def export(config: ConfigFile, *, out: Out = None, as_json: Json = False) -> None:
+    """Convert the student to TFLite and ONNX, and compare them with PyTorch."""
+    with _run(config, out) as run:
+        _say_verdicts(run.converted[1], as_json=as_json)
+
+
+@_verb
+def quantize(
+    config: ConfigFile,
+    *,
+    out: Out = None,
+    search: Search = False,
+    runtime_python: RuntimePython = None,
+    as_json: Json = False,
+) -> None:
+    """Quantize the student, by the recipe of the configuration or the best of all."""
+    with _run(config, out, search=search, pythons=runtime_python or ()) as run:
+        found = run.quantized
+        sizes = {name: len(content) for name, content in found.models.items()}
+        if as_json:
+            emit({"recipes": found.recipes, "size_bytes": sizes, "measured": found.measured})
+            return
+        heads = ("recipe", "runtime", "Kendall's tau", "nDCG loss, %", "bytes", "p50, us", "error")
+        table("measured", heads, [_row(measured) for measured in found.measured])
+        table(
+            "taken",
+            ("file", "recipe", "bytes"),
+            [(name, recipe, sizes[name]) for name, recipe in found.recipes.items()],
+        )
+
+
+@_verb
+def verify(config: ConfigFile, *, out: Out = None, runtime_python: RuntimePython = None, as_json: Json = False) -> None:
+    """Put the bundle through the gates on every runtime, and write it if none stops it."""
+    with _run(config, out, pythons=runtime_python or ()) as run:
+        if not as_json:
+            _say_verdicts(run.proven.verdicts, as_json=False)
+        _say_bundle(run, run.release(), as_json=as_json)
+
+
+@_verb
+def report(config: ConfigFile, *, out: Out = None, runtime_python: RuntimePython = None, as_json: Json = False) -> None:
+    """Measure everything on the test part, and write report.html and report.json."""
+    with _run(config, out, pythons=runtime_python or ()) as run:
+        written = write(measured(run), run.folder)
+        if as_json:
+            emit({"report": str(written)})
+        else:
+            tell(str(written))
+
+
+@_verb
+def build(
+    config: ConfigFile,
+    *,
+    out: Out = None,
+    search: Search = False,
+    runtime_python: RuntimePython = None,
+    curves: Curves = False,
+    as_json: Json = False,
+) -> None:
+    """All of it: train, distill, export, quantize, report, verify."""
+    with _run(config, out, search=search, pythons=runtime_python or (), curves=curves) as run:
+        # The report is written before a gate can stop the bundle, for it shows why.
+        written = write(measured(run), run.folder)
+        if not as_json:
+            _say_teachers(run, as_json=False)
+            _say_verdicts(run.proven.verdicts, as_json=False)
+        _say_bundle(run, run.release(), as_json=as_json, report=str(written))
+
+
+@contextmanager
+def _run(
+    file: Path,
+    out: Path | None,
+    *,
+    search: bool = False,
+    pythons: Sequence[Path] = (),
+    curves: bool = False,
+) -> Iterator[Run]:
+    """The run of a configuration, in its folder."""
+    config = read(file)
+    if search:
+        # Quantization-aware training stays as it is: the recipes compete for the same student.
+        wanted = config.quantization.model_copy(update={"recipes": RECIPES})
+        config = config.model_copy(update={"quantization": wanted})
+    folder = out if out is not None else file.parent / "build" / config.name
+    console = Console(stderr=True)
+    workspace = Workspace(folder, FORMAT, console)
+    # The order of a sum depends on how many threads share it, and the same inputs are to give the same bundle.
+    torch.set_num_threads(1)
+    with workspace.stage("data", "data, read and split"):
+        split, digest = sources.split_of(config), sources.digest_of(config)
+    with ExitStack() as stack:
+
+        def log(name: str) -> TensorBoard | None:
+            return stack.enter_context(TensorBoard(folder / "curves" / name)) if curves else None
+
+        environments = lambda: _environments(config, pythons, workspace)  # noqa: E731
+        yield Run(config, split, digest, workspace, pythons=environments, log=log)
+
+
+def _environments(config: Config, given: Sequence[Path], workspace: Workspace) -> Pythons:
+    """An interpreter for each runtime: one that was given, this one, or one that is made."""
+    found: dict[str, Path] = {}
+    for python in (*given, Path(sys.executable)):
+        found.setdefault(probe(python).runtime, python)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pocketrank"
+    for runtime in config.runtimes:
+        if runtime not in found:
+            with workspace.stage("environment", f"an environment with {runtime} in {cache}") as progress:
+                found[runtime] = ensure(cache, runtime, progress)
+    return {runtime: found[runtime] for runtime in config.runtimes}
+
+
+def _row(found: Measured) -> tuple[object, ...]:
+    """A line of the table of recipes."""
+    loss = 100 * found.loss.mean
+    return found.recipe, found.runtime, found.kendall_tau, loss, found.size_bytes, found.p50_us, found.error
+
+
+def _say(quality: Mapping[str, float], *, as_json: bool) -> None:
+    """nDCG@10 on the validation part by name."""
+    if as_json:
+        emit({"validation_ndcg_at_10": quality})
+    else:
+        pairs("nDCG@10 on the validation part", quality)
+
+
+def _say_teachers(run: Run, *, as_json: bool) -> None:
+    _say({taught.teacher.name: taught.ndcg for taught in run.teachers}, as_json=as_json)
+
+
+def _say_verdicts(verdicts: Sequence[Verdict], *, as_json: bool) -> None:
+    if as_json:
+        emit({"verdicts": verdicts})
+    else:
+        table("gates", ("passed", ""), [(verdict.passed, verdict.words) for verdict in verdicts])
+
+
+def _say_bundle(run: Run, folder: Path, *, as_json: bool, **more: str) -> None:
+    bundle = Bundle.open(folder)
+    if as_json:
+        emit(
+            {
+                "bundle": str(folder),
+                "name": bundle.name,
+                "digest": bundle.digest,
+                "verdicts": run.proven.verdicts,
+                **more,
+            }
+        )
+    else:
+        pairs(bundle.name, {"bundle": str(folder), "digest": bundle.digest, **more})
