@@ -16,11 +16,11 @@ from benchmarks.record import Recorded
 
 @dataclass(frozen=True)
 class Row:
-    """One figure; less is better.
+    """One figure.
 
     Attributes:
         value: Ours over the peer's where ``unit`` is ``x``, else ours minus the peer's.
-        goal: At most this.
+        goal: At most this; at least, where ``least``.
     """
 
     name: str
@@ -30,17 +30,20 @@ class Row:
     peer: float
     peer_name: str
     goal: float
+    least: bool = False
 
     @classmethod
-    def of(cls, name: str, unit: str, ours: float, peer: float, peer_name: str, goal: float) -> Row:
+    def of(
+        cls, name: str, unit: str, ours: float, peer: float, peer_name: str, goal: float, *, least: bool = False
+    ) -> Row:
         """The row of two figures, rounded as it is written."""
         value = ours / peer if unit == "x" else ours - peer
-        return cls(name, round(value, 3), unit, round(ours, 2), round(peer, 2), peer_name, goal)
+        return cls(name, round(value, 3), unit, round(ours, 4), round(peer, 4), peer_name, goal, least)
 
     @property
     def reached(self) -> bool:
         """Whether the goal is."""
-        return self.value <= self.goal
+        return self.value >= self.goal if self.least else self.value <= self.goal
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def parity(
     params = {input_name(name): value for name, value in params_of(ranker).items()}
     expected, by_onnx, by_tflite = [], [], []
     for size in converted.slate_sizes:
-        tried = _resized(slates.where(np.arange(min(PARITY_SLATES, len(slates)))), size)
+        tried = slates.where(np.arange(min(PARITY_SLATES, len(slates)))).resized(size)
         tried = Slates.joined([tried, _random_like(tried)])
         expected.append(score(ranker, tried)[tried.mask > 0])
         for features, mask in zip(tried.features, tried.mask, strict=True):
@@ -191,7 +191,7 @@ def calibration(ranker: Ranker, slates: Slates, slate_sizes: Sequence[int] = SLA
     """The first real slates as calls of the largest ranking signature, with the parameters as they are."""
     size = max(slate_sizes)
     params = {input_name(name): value for name, value in params_of(ranker).items()}
-    chosen = _resized(slates.where(np.arange(min(CALIBRATION_SLATES, len(slates)))), size)
+    chosen = slates.where(np.arange(min(CALIBRATION_SLATES, len(slates)))).resized(size)
     rows = zip(chosen.features, chosen.mask, strict=True)
     return {f"rank_{size}": [{"features": features, "mask": mask, **params} for features, mask in rows]}
 
@@ -289,14 +289,6 @@ def _scored_there(python: str | Path, bundle: Bundle, golden: Mapping[str, Array
     with tempfile.TemporaryDirectory() as folder:
         bundle.save(Path(folder) / "bundle")
         return score_on(python, Path(folder) / "bundle", Slates(golden["features"], mask, mask)).scores
-
-
-def _resized(slates: Slates, size: int) -> Slates:
-    """``slates`` cut or padded to ``size`` candidates, with nothing but what is scored."""
-    count, n, width = slates.features.shape
-    features, mask = np.zeros((count, size, width), np.float32), np.zeros((count, size), np.float32)
-    features[:, :n], mask[:, :n] = slates.features[:, :size], slates.mask[:, :size]
-    return Slates(features, mask, mask)
 
 
 def _random_like(slates: Slates) -> Slates:

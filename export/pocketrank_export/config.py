@@ -240,7 +240,8 @@ class Config(_Table):
     version: Count = 1
     seed: Annotated[int, Field(ge=0)] = 0
     slate_sizes: tuple[Count, ...] = SLATE_SIZES
-    data: Annotated[Letor | Impressions, Field(discriminator="kind")]
+    data: Annotated[Letor | Impressions, Field(discriminator="kind")] | None = None
+    """None where a program hands over the data."""
     split: Splitting = Splitting()
     teacher: tuple[AnyTeacher, ...] = (AttentionTeacher(kind="attention"),)
     """Of several, the student learns from the best on the validation part, their ensemble included."""

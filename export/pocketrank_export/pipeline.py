@@ -47,8 +47,7 @@ from pocketrank.commands.output import plain
 from pocketrank.durable import write_atomically
 from pocketrank.errors import GateError
 from pocketrank.features.profile import Array
-from pocketrank.scorer import input_name
-from pocketrank_export.builder import Converted, convert, pack, params_of, parity
+from pocketrank_export.builder import Converted, calibration, convert, pack, parity
 from pocketrank_export.config import Config
 from pocketrank_export.data.dataset import Split
 from pocketrank_export.data.slates import Slates
@@ -56,7 +55,6 @@ from pocketrank_export.evaluation import ndcg_each, score
 from pocketrank_export.gates import Standards, Verdict, certified, check, figures, judge, rank_bytes
 from pocketrank_export.grid import on_int8_grid
 from pocketrank_export.losses.mixture import LABEL_LOSSES, Term
-from pocketrank_export.quantization.layers import Calibration
 from pocketrank_export.quantization.recipes import quantize
 from pocketrank_export.quantization.search import Limits, Measured, choose, measure, measure_all
 from pocketrank_export.ranker import trainables
@@ -70,8 +68,6 @@ from pocketrank_export.training.synthesis import synthesise
 from pocketrank_export.workspace import Tell, Workspace
 
 MAX_SCORES_BYTES: Final = 1 << 30
-CALIBRATING: Final = 64
-"""Slates that a recipe is calibrated on."""
 PARTS: Final = ("train", "validation", "test")
 Pythons = Mapping[str, Path]
 """Runtime to the interpreter of an environment that holds it."""
@@ -229,7 +225,7 @@ class Run:
     @cached_property
     def proven(self) -> Proven:
         """The bundle and what the gates say of it; it is not released by that."""
-        bundle = self._packed(self.quantized)
+        bundle = self.packed(self.quantized)
         with self._workspace.stage("verify", "gates on " + ", ".join(self.config.runtimes)):
             found = trials(bundle, self.judged, [self.pythons[runtime] for runtime in self.config.runtimes])
         reference = score(self.student, self.judged)
@@ -286,6 +282,8 @@ class Run:
     def _fit(self, student: Student, taught: Taught | None, checkpoint: Path, tell: Tell, log: Logger | None) -> None:
         entry, train = self.config.student, self.split.train.slates
         recipe, scores = entry.recipe(self.config.seed), None
+        features, mask = torch.from_numpy(train.features), torch.from_numpy(train.mask)
+        student.fit_normalization(features, mask)
         if taught is None:
             terms = tuple(term for term in recipe.losses if term.name in LABEL_LOSSES) or (Term("softmax"),)
             recipe = dataclasses.replace(recipe, losses=terms)
@@ -295,50 +293,23 @@ class Run:
                 more = synthesise(train, np.random.default_rng(self.config.seed), entry.synthetic)
                 scores = np.concatenate([scores, taught.teacher.scores(more)])
                 train = Slates.joined([train, more])
-        features, mask = torch.from_numpy(train.features), torch.from_numpy(train.mask)
-        student.fit_normalization(features, mask)
         validation = self.split.validation.slates
         with on_int8_grid(student) if self.config.quantization.aware else nullcontext():
             fit(student, train, validation, recipe, teacher=scores, progress=tell, checkpoint=checkpoint, log=log)
         normalise_backbone(student, features, mask)
         checkpoint.unlink(missing_ok=True)
 
-    def _choose(self, tell: Tell) -> Quantized:
-        """Of one recipe there is nothing to choose; several are measured on each runtime."""
-        recipes, runtimes = self.config.quantization.recipes, self.config.runtimes
-        made: dict[str, bytes] = {}
+    def quantized_by(self, recipe: str) -> Quantized:
+        """The student's ranking model by ``recipe``, for all runtimes.
 
-        def make(recipe: str) -> bytes:
-            made[recipe] = quantize(self.converted[0].rank, recipe, self._calibration)
-            return made[recipe]
+        Raises:
+            InputError: The recipe can't be made of this student.
+        """
+        slates = calibration(self.student, self.split.train.slates, self.config.slate_sizes)
+        return Quantized({RANK_MODEL: quantize(self.converted[0].rank, recipe, slates)}, {RANK_MODEL: recipe})
 
-        if len(recipes) == 1:
-            return Quantized({RANK_MODEL: make(recipes[0])}, {RANK_MODEL: recipes[0]})
-        measured = measure_all(recipes, runtimes, make, self._measured, tell)
-        chosen = choose(measured, Limits(runtimes)).recipes
-        files = {RANK_MODEL: chosen[runtimes[0]]}
-        files |= {RANK_MODELS[runtime]: recipe for runtime, recipe in chosen.items() if recipe != files[RANK_MODEL]}
-        return Quantized({file: made[recipe] for file, recipe in files.items()}, files, tuple(measured))
-
-    def _measured(self, recipe: str, content: bytes, runtime: str) -> Measured:
-        """Figures of a recipe's file on one runtime."""
-        bundle = self._packed(Quantized({RANK_MODEL: content}, {RANK_MODEL: recipe}))
-        (trial,) = trials(bundle, self.judged, [self.pythons[runtime]])
-        if trial.found is None or trial.golden:
-            raise GateError(trial.failure or trial.golden)
-        return measure(
-            recipe,
-            runtime,
-            trial.found.scores,
-            p50_us=trial.found.p50_us,
-            size_bytes=len(content),
-            reference=score(self.student, self.judged),
-            slates=self.judged,
-            rng=np.random.default_rng(0),
-        )
-
-    def _packed(self, quantized: Quantized) -> Bundle:
-        """A bundle of these ranking models."""
+    def packed(self, quantized: Quantized) -> Bundle:
+        """A bundle of these ranking models, before any gate."""
         config, train = self.config, self.split.train
         manifest = Manifest(
             name=config.name,
@@ -354,14 +325,39 @@ class Run:
         made, models = self.converted[0], quantized.models
         return pack(self.student, made, models, manifest, train.slates, vectors=train.vectors, pythons=self.pythons)
 
-    @cached_property
-    def _calibration(self) -> Calibration:
-        """Real slates as calls of the largest signature, the parameters among them."""
-        size = max(self.config.slate_sizes)
-        slates = self.split.train.slates.where(np.arange(min(CALIBRATING, len(self.split.train)))).resized(size)
-        params = {input_name(name): value for name, value in params_of(self.student).items()}
-        calls = zip(slates.features, slates.mask, strict=True)
-        return {f"rank_{size}": [{"features": features, "mask": mask, **params} for features, mask in calls]}
+    def _choose(self, tell: Tell) -> Quantized:
+        """Of one recipe there is nothing to choose; several are measured on each runtime."""
+        recipes, runtimes = self.config.quantization.recipes, self.config.runtimes
+        if len(recipes) == 1:
+            return self.quantized_by(recipes[0])
+        made: dict[str, bytes] = {}
+
+        def make(recipe: str) -> bytes:
+            made[recipe] = self.quantized_by(recipe).models[RANK_MODEL]
+            return made[recipe]
+
+        measured = measure_all(recipes, runtimes, make, self._measured, tell)
+        chosen = choose(measured, Limits(runtimes)).recipes
+        files = {RANK_MODEL: chosen[runtimes[0]]}
+        files |= {RANK_MODELS[runtime]: recipe for runtime, recipe in chosen.items() if recipe != files[RANK_MODEL]}
+        return Quantized({file: made[recipe] for file, recipe in files.items()}, files, tuple(measured))
+
+    def _measured(self, recipe: str, content: bytes, runtime: str) -> Measured:
+        """Figures of a recipe's file on one runtime."""
+        bundle = self.packed(Quantized({RANK_MODEL: content}, {RANK_MODEL: recipe}))
+        (trial,) = trials(bundle, self.judged, [self.pythons[runtime]])
+        if trial.found is None or trial.golden:
+            raise GateError(trial.failure or trial.golden)
+        return measure(
+            recipe,
+            runtime,
+            trial.found.scores,
+            p50_us=trial.found.p50_us,
+            size_bytes=len(content),
+            reference=score(self.student, self.judged),
+            slates=self.judged,
+            rng=np.random.default_rng(0),
+        )
 
     def _slates(self, part: str) -> Slates:
         found: Slates = getattr(self.split, part).slates

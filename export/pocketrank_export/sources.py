@@ -35,7 +35,7 @@ def split_of(config: Config) -> Split:
 
 def digest_of(config: Config) -> str:
     """SHA-256 of all that the split depends on: the settings, and the bytes of the files."""
-    digest = hashlib.sha256(config.data.model_dump_json(exclude={"path", "train", "test", "vectors"}).encode())
+    digest = hashlib.sha256(_named(config).model_dump_json(exclude={"path", "train", "test", "vectors"}).encode())
     digest.update(f"{config.split.model_dump_json()}/{config.seed}".encode())
     for file in _files(config):
         with file.open("rb") as stream:
@@ -43,8 +43,14 @@ def digest_of(config: Config) -> str:
     return digest.hexdigest()
 
 
+def _named(config: Config) -> Letor | Impressions:
+    if config.data is None:
+        raise InputError("data: expected what to train on, got nothing; add a table [data] with kind and files")
+    return config.data
+
+
 def _files(config: Config) -> list[Path]:
-    match config.data:
+    match _named(config):
         case Letor() as data:
             given = [data.train, *([data.test] if data.test else [])]
             beside = [path.with_name(path.name + ending) for path in given for ending in letor.SIZES]
@@ -55,7 +61,7 @@ def _files(config: Config) -> list[Path]:
 
 def _read(config: Config) -> tuple[Dataset, Dataset | None]:
     """The data, and a test set where it came with one."""
-    match config.data:
+    match _named(config):
         case Letor() as data:
             whole, *tests = letor.read([data.train, *([data.test] if data.test else [])], gains=data.gains)
             return whole, tests[0] if tests else None

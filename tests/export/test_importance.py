@@ -42,7 +42,7 @@ def by(score: Callable[[Array], Array], slates: Slates, schema: Schema = SCHEMA,
 def test_the_only_feature_that_is_read_loses_what_half_of_all_swaps_lose() -> None:
     slates = pairs(400)
     found = importance(lambda some: some.features[..., 0], slates, SCHEMA, np.random.default_rng(2))
-    assert [one.feature for one in found][0] == "used"
+    assert found[0].feature == "used"
     loss = found[0].loss
     # Of the two orders of a slate each is as likely; a mean over slates and repeats has this deviation.
     deviation = SWAPPED * 0.5 / math.sqrt(400 * module.REPEATS)

@@ -72,7 +72,9 @@ def calibration(scores: Array, slates: Slates, rng: np.random.Generator, *, bins
     labels = np.where(real, slates.labels, 0.0).astype(np.float64)
     rows = labels.sum(axis=1) > 0
     if not rows.any():
-        raise InputError("labels: expected one above 0 in one slate or more, got none; there is nothing to compare with")
+        raise InputError(
+            "labels: expected one above 0 in one slate or more, got none; there is nothing to compare with"
+        )
     real, labels = real[rows], labels[rows]
     predicted = _softmax(scores[rows].astype(np.float64), real)
     observed = labels / labels.sum(axis=1, keepdims=True)
@@ -93,7 +95,9 @@ def calibration(scores: Array, slates: Slates, rng: np.random.Generator, *, bins
     return Calibration(tuple(found), float(gap / total), len(real) / total, len(real))
 
 
-def _interval(drawn: npt.NDArray[np.float64], sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]) -> list[float]:
+def _interval(
+    drawn: npt.NDArray[np.float64], sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]
+) -> list[float]:
     """95 % percentile bootstrap of ``sums / counts``, over the slates."""
     size = drawn @ counts
     ratio = (drawn @ sums)[size > 0] / size[size > 0]

@@ -12,6 +12,7 @@ from pocketrank_export.report.svg import Scale, drawing, element, line, marked, 
 
 _SMALL = 4  # from a label's middle down to its baseline
 _GAP = 13  # between the middles of letters
+_LEAST = 0.01  # of nDCG that an axis spans: what is closer together looks so
 _LEGEND = 36  # characters of a name in a legend
 
 
@@ -53,14 +54,16 @@ def scatter(points: Sequence[Point], label: str, width: float, show_size: Callab
     plot_height, under = 290.0, 18.0 * math.ceil(len(points) / columns)
     sizes = [point.size_bytes for point in points]
     marks = _rounds(min(sizes), max(sizes), 6 if width >= WIDE else 4)
-    values = ticks(min(point.low for point in points), max(point.high for point in points), 5)
+    low, high = min(point.low for point in points), max(point.high for point in points)
+    spare = max(0.0, _LEAST - (high - low)) / 2
+    values = ticks(low - spare, high + spare, 5)
     x = Scale(marks[0], marks[-1], 52, width - 26, log=True)
     y = Scale(values[0], values[-1], plot_height - 46, 14)
     parts = _frame(x, y, marks, [show_size(mark) for mark in marks], values, plot_height)
     parts.append(text("size", (x.start + x.end) / 2, plot_height - 8, class_="tick", text_anchor="middle"))
     letters: list[str] = []
     places = [(x(point.size_bytes), y(point.mean)) for point in points]
-    for number, (point, (across, down), at) in enumerate(zip(points, places, _apart(places), strict=True)):
+    for number, (point, (across, down), at) in enumerate(zip(points, places, _apart(places, y), strict=True)):
         letter = _letter(number)
         said = f"{letter}: {point.label}, {show_size(point.size_bytes)}, {point.mean:.4f}"
         interval = [line(across, y(point.low), across, y(point.high), "interval")] if point.high > point.low else []
@@ -68,7 +71,7 @@ def scatter(points: Sequence[Point], label: str, width: float, show_size: Callab
         parts.append(element("g", tip(said), *interval, dot, class_=f"mark {point.kind}"))
         letters.append(text(letter, across + 9, at + _SMALL, class_=f"label {point.kind}"))
         row, column = divmod(number, columns)
-        words = f"{letter}  {point.label if len(point.label) <= _LEGEND else point.label[: _LEGEND - 1] + '…'}"
+        words = f"{letter}: {point.label if len(point.label) <= _LEGEND else point.label[: _LEGEND - 1] + '…'}"
         letters.append(
             text(words, 52 + column * (width - 52) / 2, plot_height + 14 + 18 * row, class_=f"label {point.kind}")
         )
@@ -104,8 +107,8 @@ def reliability(bins: Sequence[Bin], label: str, width: float) -> str:
     return drawing(width, height, label, parts)
 
 
-def _apart(places: Sequence[tuple[float, float]]) -> list[float]:
-    """Heights of the letters beside points: those of points that stand close across are spread."""
+def _apart(places: Sequence[tuple[float, float]], y: Scale) -> list[float]:
+    """Heights of the letters beside points, within the axis: those of points that stand close across are spread."""
     order = sorted(range(len(places)), key=lambda index: places[index][0])
     crowds: list[list[int]] = []
     for index in order:
@@ -115,8 +118,16 @@ def _apart(places: Sequence[tuple[float, float]]) -> list[float]:
             crowds.append([index])
     found = [0.0] * len(places)
     for crowd in crowds:
-        for index, at in zip(crowd, spread([places[index][1] for index in crowd], _GAP), strict=True):
-            found[index] = at
+        gap = min(_GAP, (y.start - y.end) / len(crowd))
+        placed = spread([places[index][1] for index in crowd], gap)
+        # What went over an edge pushes the others back.
+        floor, ceiling = y.start, y.end
+        for at, index in sorted(zip(placed, crowd, strict=True), reverse=True):
+            found[index] = min(at, floor)
+            floor = found[index] - gap
+        for index in sorted(crowd, key=found.__getitem__):
+            found[index] = max(found[index], ceiling)
+            ceiling = found[index] + gap
     return found
 
 
@@ -127,15 +138,17 @@ def _letter(number: int) -> str:
 
 
 def _rounds(low: float, high: float, most: int) -> tuple[float, ...]:
-    """At most ``most`` round values from below ``low`` to above ``high``, as even on a logarithmic scale as they get."""
-    first, last = math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1
+    """Round values from below ``low`` to above ``high``: at most ``most``, or powers of ten where these are more."""
+    marks: list[float] = []
     for factors in ((1, 2, 5), (1, 3), (1,)):
-        every = [factor * 10.0**power for power in range(first, last + 1) for factor in factors]
+        powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+        every = [factor * 10.0**power for power in powers for factor in factors]
         start = max(index for index, mark in enumerate(every) if mark <= low * 0.95)
         end = min(index for index, mark in enumerate(every) if mark >= high * 1.05)
-        if end - start < most:
+        marks = every[start : end + 1]
+        if len(marks) <= most:
             break
-    return tuple(every[start : end + 1])
+    return tuple(marks)
 
 
 def _frame(

@@ -155,15 +155,18 @@ def _latency(found: Sequence[Trial], recipes: Mapping[str, str]) -> tuple[Latenc
 
 def _recipe(row: Measured, taken: Mapping[str, str]) -> Recipe:
     """A row of the search, with None for what was not measured."""
-    finite = lambda value: value if np.isfinite(value) else None  # noqa: E731
     return Recipe(
         row.recipe,
         row.runtime,
         taken[_file(row.runtime, taken)] == row.recipe,
         row.size_bytes,
-        finite(row.kendall_tau),
-        finite(row.ndcg),
+        _finite(row.kendall_tau),
+        _finite(row.ndcg),
         row.loss if row.loss.n else None,
-        finite(row.p50_us),
+        _finite(row.p50_us),
         row.error if row.error or row.finite else "its scores hold NaN or infinity",
     )
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

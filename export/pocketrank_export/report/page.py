@@ -93,9 +93,7 @@ def _plots(figures: Figures) -> dict[str, Plot]:
             Bar(f"on {each.runtime}", Kind.OURS, each.p50_us, wording.microseconds(each.p50_us))
             for each in figures.latency
         ]
-        found["latency"] = both(
-            lambda width: plots.bars(times, "Median time of one call", width, wording.microseconds)
-        )
+        found["latency"] = both(lambda width: plots.bars(times, "Median time of one call", width, wording.microseconds))
     if figures.importance:
         # Without private features nothing is to be told apart.
         plain = Kind.BASELINE if any(each.private for each in figures.importance) else Kind.OURS

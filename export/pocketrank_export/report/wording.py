@@ -67,6 +67,8 @@ def headline(figures: Figures) -> str:
     failed = sum(not verdict.passed for verdict in figures.verdicts)
     if failed:
         return f"{figures.name} is not released: {plural(failed, 'gate')} said no."
+    if figures.failures:
+        return f"{figures.name} passes every gate, and fails on the test part."
     if figures.share is not None:
         return f"{figures.name} keeps {percent(figures.share.mean)} of its teacher's gain, and passes every gate."
     return f"{figures.name} passes every gate."
@@ -91,8 +93,8 @@ def over(figures: Figures) -> str:
 def calibration_sentence(error: float, mean_share: float) -> str:
     """How far predicted shares are off."""
     return (
-        f"A candidate's predicted share is off by {percent(error, 2)} on average (expected calibration error); "
-        f"the mean share is {percent(mean_share, 2)}."
+        f"A candidate's predicted share is off by {100 * error:.2f} percentage points on average (expected calibration "
+        f"error), where the mean share is {percent(mean_share, 2)}."
     )
 
 
