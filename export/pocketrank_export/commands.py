@@ -5,34 +5,23 @@ Each takes the same configuration and goes on in the same folder: what an earlie
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
-from rich.console import Console
 
 from pocketrank.bundle import Bundle
 from pocketrank.commands.options import Json
 from pocketrank.commands.output import emit, pairs, table, tell
-from pocketrank_export import sources
-from pocketrank_export.config import Config, read
-from pocketrank_export.environments import ensure, probe
-from pocketrank_export.gates import Verdict
-from pocketrank_export.pipeline import Pythons, Run
-from pocketrank_export.quantization.recipes import RECIPES
-from pocketrank_export.quantization.search import Measured
-from pocketrank_export.report.measuring import measured
-from pocketrank_export.report.page import write
-from pocketrank_export.training.logger import TensorBoard
-from pocketrank_export.workspace import Workspace
+from pocketrank.errors import ExtraMissingError
 
-FORMAT: Final = "pocketrank build 1"
-"""Marks the folder of a run, so that no other folder is taken for one."""
+if TYPE_CHECKING:
+    # They take torch along, and seconds; `pocketrank --help` has none to spare.
+    from pocketrank_export.gates import Verdict
+    from pocketrank_export.pipeline import Run
+    from pocketrank_export.quantization.search import Measured
 
 
 def _verb(function: Callable[..., None]) -> typer.Typer:
@@ -109,19 +98,33 @@ def quantize(
 
 
 @_verb
-def verify(config: ConfigFile, *, out: Out = None, runtime_python: RuntimePython = None, as_json: Json = False) -> None:
+def verify(
+    config: ConfigFile,
+    *,
+    out: Out = None,
+    search: Search = False,
+    runtime_python: RuntimePython = None,
+    as_json: Json = False,
+) -> None:
     """Put the bundle through the gates on every runtime, and write it if none stops it."""
-    with _run(config, out, pythons=runtime_python or ()) as run:
+    with _run(config, out, search=search, pythons=runtime_python or ()) as run:
         if not as_json:
             _say_verdicts(run.proven.verdicts, as_json=False)
         _say_bundle(run, run.release(), as_json=as_json)
 
 
 @_verb
-def report(config: ConfigFile, *, out: Out = None, runtime_python: RuntimePython = None, as_json: Json = False) -> None:
+def report(
+    config: ConfigFile,
+    *,
+    out: Out = None,
+    search: Search = False,
+    runtime_python: RuntimePython = None,
+    as_json: Json = False,
+) -> None:
     """Measure everything on the test part, and write report.html and report.json."""
-    with _run(config, out, pythons=runtime_python or ()) as run:
-        written = write(measured(run), run.folder)
+    with _run(config, out, search=search, pythons=runtime_python or ()) as run:
+        written = _report(run)
         if as_json:
             emit({"report": str(written)})
         else:
@@ -141,7 +144,7 @@ def build(
     """All of it: train, distill, export, quantize, report, verify."""
     with _run(config, out, search=search, pythons=runtime_python or (), curves=curves) as run:
         # The report is written before a gate can stop the bundle, for it shows why.
-        written = write(measured(run), run.folder)
+        written = _report(run)
         if not as_json:
             _say_teachers(run, as_json=False)
             _say_verdicts(run.proven.verdicts, as_json=False)
@@ -150,46 +153,22 @@ def build(
 
 @contextmanager
 def _run(
-    file: Path,
-    out: Path | None,
-    *,
-    search: bool = False,
-    pythons: Sequence[Path] = (),
-    curves: bool = False,
+    file: Path, out: Path | None, *, search: bool = False, pythons: Sequence[Path] = (), curves: bool = False
 ) -> Iterator[Run]:
-    """The run of a configuration, in its folder."""
-    config = read(file)
-    if search:
-        # Quantization-aware training stays as it is: the recipes compete for the same student.
-        wanted = config.quantization.model_copy(update={"recipes": RECIPES})
-        config = config.model_copy(update={"quantization": wanted})
-    folder = out if out is not None else file.parent / "build" / config.name
-    console = Console(stderr=True)
-    workspace = Workspace(folder, FORMAT, console)
-    # The order of a sum depends on how many threads share it, and the same inputs are to give the same bundle.
-    torch.set_num_threads(1)
-    with workspace.stage("data", "data, read and split"):
-        split, digest = sources.split_of(config), sources.digest_of(config)
-    with ExitStack() as stack:
-
-        def log(name: str) -> TensorBoard | None:
-            return stack.enter_context(TensorBoard(folder / "curves" / name)) if curves else None
-
-        environments = lambda: _environments(config, pythons, workspace)  # noqa: E731
-        yield Run(config, split, digest, workspace, pythons=environments, log=log)
+    """The run of a configuration; what it needs is imported now."""
+    try:
+        from pocketrank_export.runs import opened
+    except ImportError as error:
+        raise ExtraMissingError(f'the exporter needs: pip install "pocketrank[export]" ({error})') from error
+    with opened(file, out, search=search, pythons=pythons, curves=curves) as run:
+        yield run
 
 
-def _environments(config: Config, given: Sequence[Path], workspace: Workspace) -> Pythons:
-    """An interpreter for each runtime: one that was given, this one, or one that is made."""
-    found: dict[str, Path] = {}
-    for python in (*given, Path(sys.executable)):
-        found.setdefault(probe(python).runtime, python)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pocketrank"
-    for runtime in config.runtimes:
-        if runtime not in found:
-            with workspace.stage("environment", f"an environment with {runtime} in {cache}") as progress:
-                found[runtime] = ensure(cache, runtime, progress)
-    return {runtime: found[runtime] for runtime in config.runtimes}
+def _report(run: Run) -> Path:
+    from pocketrank_export.report.measuring import measured
+    from pocketrank_export.report.page import write
+
+    return write(measured(run), run.folder)
 
 
 def _row(found: Measured) -> tuple[object, ...]:

@@ -56,7 +56,7 @@ from pocketrank_export.gates import Standards, Verdict, certified, check, figure
 from pocketrank_export.grid import on_int8_grid
 from pocketrank_export.losses.mixture import LABEL_LOSSES, Term
 from pocketrank_export.quantization.recipes import quantize
-from pocketrank_export.quantization.search import Limits, Measured, choose, measure, measure_all
+from pocketrank_export.quantization.search import Measured, choose, measure, measure_all
 from pocketrank_export.ranker import trainables
 from pocketrank_export.runtimes import Trial, trials
 from pocketrank_export.student import Student, normalise_backbone
@@ -337,7 +337,7 @@ class Run:
             return made[recipe]
 
         measured = measure_all(recipes, runtimes, make, self._measured, tell)
-        chosen = choose(measured, Limits(runtimes)).recipes
+        chosen = choose(measured, self.config.gates, runtimes).recipes
         files = {RANK_MODEL: chosen[runtimes[0]]}
         files |= {RANK_MODELS[runtime]: recipe for runtime, recipe in chosen.items() if recipe != files[RANK_MODEL]}
         return Quantized({file: made[recipe] for file, recipe in files.items()}, files, tuple(measured))

@@ -64,6 +64,14 @@ def test_all_columns_of_a_feature_move_together() -> None:
     assert by(lambda features: features[..., 0] * features[..., 2], pairs(50))["kind"] > 0.0
 
 
+def test_each_feature_has_the_columns_of_its_place() -> None:
+    schema = Schema((Category(name="kind", vocabulary=("a", "b")), Number(name="used"), Number(name="ignored")))
+    slates = pairs(50)
+    slates.features[:] = slates.features[..., [2, 3, 0, 1]]
+    found = by(lambda features: features[..., 2], slates, schema)
+    assert found["used"] > 0.0 == found["kind"] == found["ignored"]
+
+
 def test_what_is_the_same_for_all_candidates_of_a_slate_has_no_importance() -> None:
     slates = pairs(50)
     slates.features[..., 1] = slates.features[:, :1, 1]

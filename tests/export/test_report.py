@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -27,9 +28,11 @@ from pocketrank_export.gates import Verdict, random_order
 from pocketrank_export.quantization.search import Measured
 from pocketrank_export.report import measuring, wording
 from pocketrank_export.report.calibration import Bin, Calibration
+from pocketrank_export.report.charts import Point, scatter
 from pocketrank_export.report.figures import Difference, Figures, Latency, Model, Part, Quality, Recipe, Size
 from pocketrank_export.report.importance import Importance
 from pocketrank_export.report.page import SHOWN, render, write
+from pocketrank_export.report.plots import NARROW, WIDE, Kind
 from pocketrank_export.runtimes import RuntimeScores, Trial
 from pocketrank_export.student import Student
 
@@ -67,9 +70,9 @@ def figures() -> Figures:
         ),
         share=interval(0.94812, 0.05),
         sizes=(
-            Size("lambdamart-0", "teacher", 1065077, 0.75912),
-            Size("student, float", "student", 69057, 0.75013),
-            Size("weight_int8", "runtime", 30303, 0.74914),
+            Size("lambdamart-0", "teacher", 1065077, interval(0.75912)),
+            Size("student, float", "student", 69057, interval(0.75013)),
+            Size("weight_int8", "runtime", 30303, interval(0.74914)),
         ),
         latency=(Latency("ai-edge-litert", "2.3.0", "weight_int8", 17.81),),
         recipes=recipes,
@@ -226,7 +229,7 @@ def test_markup_in_names_is_text() -> None:
         about=attack,
         taught_by=attack,
         quality=(*it.quality, Quality(attack, "teacher", interval(0.7))),
-        sizes=(*it.sizes, Size(attack, "teacher", 1000, 0.7)),
+        sizes=(*it.sizes, Size(attack, "teacher", 1000, interval(0.7))),
         recipes=tuple(dataclasses.replace(row, runtime=attack, recipe=attack) for row in it.recipes[:1]),
         importance=tuple(dataclasses.replace(each, feature=attack) for each in it.importance),
         verdicts=(dataclasses.replace(it.verdicts[0], passed=False, words=attack),),
@@ -252,13 +255,22 @@ def test_plots_are_named_drawn_twice_and_leave_colours_to_the_style_sheet() -> N
             assert not {"fill", "stroke", "style", "color"} & set(part.attrib)
 
 
+def test_differences_show_zero_and_quality_is_drawn_where_it_lies() -> None:
+    ndcg, differences = plots(render(figures().to_json()))[0:4:2]
+    assert [part.get("class") for part in ndcg.iter("line")].count("zero") == 0
+    assert [part.get("class") for part in differences.iter("line")].count("zero") == 1
+
+
 def test_no_mark_or_word_leaves_its_drawing() -> None:
     long = "a_feature_with_a_name_that_nobody_would_want_to_read_twice"
     it = figures()
     wide = dataclasses.replace(
         it,
         quality=(*it.quality, Quality(long, "teacher", interval(0.91))),
-        sizes=(*it.sizes, *(Size(f"{long} {number}", "teacher", 30000 + number, 0.7) for number in range(30))),
+        sizes=(
+            *it.sizes,
+            *(Size(f"{long} {number}", "teacher", 30000 + number, interval(0.7)) for number in range(30)),
+        ),
         importance=tuple(Importance(f"{long} {number}", 1, False, interval(0.01)) for number in range(3 * SHOWN)),
     )
     for svg in plots(render(wide.to_json())):
@@ -273,6 +285,20 @@ def test_no_mark_or_word_leaves_its_drawing() -> None:
             assert min(across) >= -14, part.text
             assert max(across) <= width + 14, part.text
             assert 0 <= min(down) <= max(down) <= height, part.text
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("edge", [0.5, 0.7])
+def test_letters_of_points_in_one_place_stand_apart_within_the_axis(width: float, edge: float) -> None:
+    crowd = [Point(f"p{number}", Kind.OURS, 30000, edge, edge, edge) for number in range(12)]
+    ends = [Point("low", Kind.OURS, 10**6, 0.5, 0.5, 0.5), Point("high", Kind.OURS, 10**6, 0.7, 0.7, 0.7)]
+    svg = ET.fromstring(scatter([*crowd, *ends], "label", width, str))  # noqa: S314  (our own)
+    letters = {part.text: float(part.get("y", "nan")) for part in svg.iter("text") if len(part.text or "") == 1}
+    heights = sorted(letters[letter] for letter in "abcdefghijkl")
+    assert all(after - before >= 12.9 for before, after in itertools.pairwise(heights))
+    grid = [float(part.get("y1", "nan")) for part in svg.iter("line") if part.get("class") == "grid"]
+    assert min(grid) <= heights[0] - 4
+    assert heights[-1] - 4 <= max(grid)
 
 
 def test_what_fell_short_is_said_before_anything_else() -> None:
@@ -305,7 +331,7 @@ def test_what_fell_short_is_said_before_anything_else() -> None:
         {"latency": (), "failures": {"ai-edge-litert": "no"}, "quality": figures().quality[:1]},
         {"sizes": ()},
         {"sizes": (Size("weight_int8", "runtime", 30303, None),)},
-        {"sizes": (Size("weight_int8", "runtime", 1, 0.5),)},
+        {"sizes": (Size("weight_int8", "runtime", 1, interval(0.5)),)},
         {"verdicts": (), "seconds": {}, "about": ""},
         {"quality": (Quality("first stage", "baseline", interval(0.0, 0.0, 1)),)},
     ],
@@ -477,7 +503,9 @@ def test_sizes_times_and_recipes_are_those_of_what_each_runtime_takes(tmp_path: 
         ("static_int8, ai-edge-litert", 300),
         ("weight_int8, tflite-runtime", 400),
     ]
-    assert [one.ndcg is None for one in it.sizes] == [False, False, False, True]
+    quality = {one.label: one.ndcg for one in it.quality}
+    shown = [quality["teacher-0"], quality["student, float"], quality["on ai-edge-litert"], None]
+    assert [one.ndcg for one in it.sizes] == shown
     assert it.latency == (Latency("ai-edge-litert", "2.3", "static_int8", 11.0),)
     assert [(one.recipe, one.runtime, one.shipped) for one in it.recipes] == [
         ("static_int8", "ai-edge-litert", True),

@@ -15,10 +15,12 @@ from pocketrank.errors import GateError, InputError, ModelError
 from pocketrank.metrics import Interval
 from pocketrank_export.data.slates import Slates
 from pocketrank_export.evaluation import ndcg_each
-from pocketrank_export.quantization.search import Limits, Measured, choose, failures, measure, measure_all
+from pocketrank_export.gates import Limits
+from pocketrank_export.quantization.search import Measured, choose, failures, measure, measure_all
 
 NEW, OLD = "ai-edge-litert", "tflite-runtime"
-LIMITS = Limits((NEW, OLD))
+BOTH = (NEW, OLD)
+LIMITS = Limits()
 
 
 def row(recipe: str, runtime: str = NEW, p50: float = 100.0, size: int = 10_000, **changed: object) -> Measured:
@@ -72,7 +74,7 @@ def both(recipe: str, new_us: float, old_us: float, size: int = 10_000) -> list[
 )  # fmt: skip
 def test_the_choice_by_table(measured: list[Measured], expected: list[str]) -> None:
     for given_order in (measured, measured[::-1]):
-        chosen = choose(given_order, LIMITS)
+        chosen = choose(given_order, LIMITS, BOTH)
         assert [chosen.recipes[runtime] for runtime in (NEW, OLD)] == expected
         assert chosen.shared == (expected[0] if len(set(expected)) == 1 else None)
 
@@ -91,7 +93,7 @@ BROKEN: dict[str, Callable[[Measured], Measured]] = {
     "p50 NaN": lambda found: dataclasses.replace(found, p50_us=math.nan),
     "p50 infinite": lambda found: dataclasses.replace(found, p50_us=math.inf),
 }
-BOUNDED = Limits((NEW, OLD), max_size_bytes=1_000_000, max_p50_us=5_000)
+BOUNDED = Limits(size_bytes=1_000_000, latency_us=5_000)
 
 
 @pytest.mark.parametrize("fault", BROKEN)
@@ -99,7 +101,7 @@ def test_a_recipe_that_fails_on_one_runtime_is_not_shipped_there(fault: str) -> 
     limits = LIMITS if fault == "p50 infinite" else BOUNDED
     good, (bad_new, bad_old) = both("weight_int8", 1000, 1000, 900_000), both("broken", 1, 1, 1)
     bad_old = BROKEN[fault](bad_old)
-    chosen = choose([*good, bad_new, bad_old], limits)
+    chosen = choose([*good, bad_new, bad_old], limits, BOTH)
     assert chosen.recipes == {NEW: "broken", OLD: "weight_int8"}
     assert set(chosen.failures) == {("broken", OLD)}
 
@@ -122,7 +124,7 @@ def test_where_nothing_passes_the_error_names_limit_and_excess(changed: dict[str
     measured = [*both("weight_int8", 100, 100), *both("float16", 100, 100)]
     failing = [found if found.runtime == NEW else dataclasses.replace(found, **changed) for found in measured]  # type: ignore[arg-type]
     with pytest.raises(GateError, match=message) as caught:
-        choose(failing, BOUNDED)
+        choose(failing, BOUNDED, BOTH)
     said = str(caught.value)
     assert said.startswith("quantize (tflite-runtime): no recipe passes: weight_int8: ")
     assert "; float16: " in said
@@ -143,14 +145,14 @@ def test_a_limit_itself_passes() -> None:
 
 def test_a_declared_runtime_that_was_not_measured_stops_the_search() -> None:
     with pytest.raises(GateError, match=r"quantize \(tflite-runtime\): no recipe passes: none was measured there"):
-        choose([row("weight_int8", NEW)], LIMITS)
+        choose([row("weight_int8", NEW)], LIMITS, BOTH)
 
 
 def test_no_runtimes_and_a_row_twice_are_refused() -> None:
     with pytest.raises(InputError, match="runtimes: expected"):
-        choose([row("weight_int8")], Limits(()))
+        choose([row("weight_int8")], LIMITS, ())
     with pytest.raises(InputError, match="each recipe once"):
-        choose([row("weight_int8"), row("weight_int8")], Limits((NEW,)))
+        choose([row("weight_int8"), row("weight_int8")], LIMITS, (NEW,))
 
 
 rows = st.builds(
@@ -174,20 +176,20 @@ rows = st.builds(
     order=st.randoms(use_true_random=False),
 )
 def test_nothing_that_fails_is_chosen_and_the_order_does_not_matter(measured: list[Measured], order: object) -> None:
-    limits = Limits((NEW, OLD), max_size_bytes=50_000, max_p50_us=500)
+    limits = Limits(size_bytes=50_000, latency_us=500)
     passing = {
         runtime: [found for found in measured if found.runtime == runtime and not failures(found, limits)]
-        for runtime in limits.runtimes
+        for runtime in BOTH
     }
     shuffled = list(measured)
     order.shuffle(shuffled)  # type: ignore[attr-defined]
     if not all(passing.values()):
         with pytest.raises(GateError):
-            choose(measured, limits)
+            choose(measured, limits, BOTH)
         return
-    chosen = choose(measured, limits)
-    assert choose(shuffled, limits) == chosen
-    assert set(chosen.recipes) == set(limits.runtimes)
+    chosen = choose(measured, limits, BOTH)
+    assert choose(shuffled, limits, BOTH) == chosen
+    assert set(chosen.recipes) == set(BOTH)
     for runtime, recipe in chosen.recipes.items():
         (taken,) = (found for found in passing[runtime] if found.recipe == recipe)
         least = min(found.cost for found in passing[runtime])
@@ -249,4 +251,4 @@ def test_measuring_goes_through_recipes_and_runtimes_and_keeps_what_fails_as_row
         ("half", OLD, 4, "Op builtin_code out of range"),
     ]
     assert told == pytest.approx([1 / 3, 2 / 3, 1])
-    assert choose(found, LIMITS).recipes == {NEW: "good", OLD: "good"}
+    assert choose(found, LIMITS, BOTH).recipes == {NEW: "good", OLD: "good"}

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from pocketrank.features.profile import Array
 from pocketrank.metrics import Interval, bootstrap
 from pocketrank_export.data.slates import Slates
 from pocketrank_export.evaluation import kendall_tau, ndcg_each
+from pocketrank_export.gates import Limits
 
 SIZE_WEIGHT: Final = 0.25
 """Exponent of the size in the cost."""
@@ -58,29 +59,20 @@ class Measured:
     p50_us: float = math.nan
     error: str | None = None
 
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Measured:
+        """Read what ``pocketrank.commands.output.plain`` made of one, null for what is no number."""
+        row, loss = (
+            {name: math.nan if value is None else value for name, value in part.items()}
+            for part in (body, body["loss"])
+        )
+        interval = Interval(loss["mean"], loss["low"], loss["high"], int(loss["n"]))
+        return cls(**{**row, "loss": interval, "error": body["error"]})
+
     @property
     def cost(self) -> float:
         """What choosing minimises, among those that pass."""
         return self.p50_us * float(self.size_bytes**SIZE_WEIGHT)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a recipe must keep to, on each runtime.
-
-    Attributes:
-        runtimes: Those that the bundle is declared to run on, one or more.
-        min_kendall_tau: To the float model.
-        max_ndcg_loss: Of nDCG@10, relative; its interval is shown and does not decide.
-        max_size_bytes: Of the file.
-        max_p50_us: Of one call, microseconds.
-    """
-
-    runtimes: tuple[str, ...]
-    min_kendall_tau: float = 0.98
-    max_ndcg_loss: float = 0.005
-    max_size_bytes: float = math.inf
-    max_p50_us: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -102,12 +94,13 @@ class Choice:
         return names.pop() if len(names) == 1 else None
 
 
-def choose(measured: Sequence[Measured], limits: Limits) -> Choice:
+def choose(measured: Sequence[Measured], limits: Limits, runtimes: Sequence[str]) -> Choice:
     """Take the best recipe that passes, for each runtime or for all of them; the module says how.
 
     Args:
         measured: Each recipe on each runtime, once.
         limits: What passes.
+        runtimes: Those that the bundle is declared to run on, one or more.
 
     Guarantees:
         Nothing that fails a limit is chosen. The order of ``measured`` does not matter.
@@ -116,15 +109,14 @@ def choose(measured: Sequence[Measured], limits: Limits) -> Choice:
         GateError: On a runtime nothing passes. The message lists every recipe there, what it failed and by how much.
         InputError: No runtimes, or a recipe twice on one.
     """
-    if not limits.runtimes:
+    if not runtimes:
         raise InputError("runtimes: expected the runtimes that the bundle is declared for, got none")
     rows = {(row.recipe, row.runtime): row for row in measured}
     if len(rows) != len(measured):
         raise InputError("measured: expected each recipe once a runtime, got one twice")
-    failed = {key: failures(row, limits) for key, row in rows.items() if key[1] in limits.runtimes}
+    failed = {key: failures(row, limits) for key, row in rows.items() if key[1] in runtimes}
     passing = {
-        runtime: [row for key, row in rows.items() if key[1] == runtime and not failed[key]]
-        for runtime in limits.runtimes
+        runtime: [row for key, row in rows.items() if key[1] == runtime and not failed[key]] for runtime in runtimes
     }
     if none := [runtime for runtime, found in passing.items() if not found]:
         raise GateError("; ".join(_nothing(runtime, failed) for runtime in none))
@@ -147,20 +139,20 @@ def failures(row: Measured, limits: Limits) -> tuple[str, ...]:
     if not row.finite:
         return ("finite: the scores hold NaN or infinity",)
     found: list[str] = []
-    if not row.kendall_tau >= limits.min_kendall_tau:
-        short = limits.min_kendall_tau - row.kendall_tau
-        found.append(f"kendall_tau {row.kendall_tau:.4f}, >= {limits.min_kendall_tau:g} wanted ({short:.4f} short)")
-    if not row.loss.mean <= limits.max_ndcg_loss:
+    if limits.kendall_tau is not None and not row.kendall_tau >= limits.kendall_tau:
+        short = limits.kendall_tau - row.kendall_tau
+        found.append(f"kendall_tau {row.kendall_tau:.4f}, >= {limits.kendall_tau:g} wanted ({short:.4f} short)")
+    if limits.ndcg_loss is not None and not row.loss.mean <= limits.ndcg_loss:
         found.append(
-            f"ndcg loss {row.loss.mean:.2%} [{row.loss.low:.2%}, {row.loss.high:.2%}], <= {limits.max_ndcg_loss:.2%} "
-            f"wanted ({row.loss.mean - limits.max_ndcg_loss:.2%} over)"
+            f"ndcg loss {row.loss.mean:.2%} [{row.loss.low:.2%}, {row.loss.high:.2%}], <= {limits.ndcg_loss:.2%} "
+            f"wanted ({row.loss.mean - limits.ndcg_loss:.2%} over)"
         )
-    if not 0 < row.size_bytes <= limits.max_size_bytes:
-        over = row.size_bytes - limits.max_size_bytes
-        found.append(f"size {row.size_bytes:,} bytes, <= {limits.max_size_bytes:,.0f} wanted ({over:,.0f} over)")
-    if not (0 < row.p50_us <= limits.max_p50_us and math.isfinite(row.p50_us)):
-        over_us = row.p50_us - limits.max_p50_us
-        found.append(f"p50 {row.p50_us:.0f} us, <= {limits.max_p50_us:.0f} wanted ({over_us:.0f} over)")
+    most = math.inf if limits.size_bytes is None else limits.size_bytes
+    if not 0 < row.size_bytes <= most:
+        found.append(f"size {row.size_bytes:,} bytes, <= {most:,.0f} wanted ({row.size_bytes - most:,.0f} over)")
+    longest_us = math.inf if limits.latency_us is None else limits.latency_us
+    if not (0 < row.p50_us <= longest_us and math.isfinite(row.p50_us)):
+        found.append(f"p50 {row.p50_us:.0f} us, <= {longest_us:.0f} wanted ({row.p50_us - longest_us:.0f} over)")
     return tuple(found)
 
 

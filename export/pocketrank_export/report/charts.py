@@ -26,11 +26,11 @@ class Plot:
 
 @dataclass(frozen=True)
 class Point:
-    """A file: its size, and the quality that it gives, with an interval where it has one."""
+    """A file: its size, and the quality that it gives; an interval of no length is not drawn."""
 
     label: str
     kind: Kind
-    size_bytes: float
+    size_bytes: int
     mean: float
     low: float
     high: float

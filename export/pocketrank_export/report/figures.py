@@ -67,7 +67,7 @@ class Size:
     label: str
     kind: Kind
     size_bytes: int
-    ndcg: float | None = None
+    ndcg: Interval | None = None
 
 
 @dataclass(frozen=True)

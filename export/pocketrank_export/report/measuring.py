@@ -123,7 +123,7 @@ def _model(run: Run) -> Model:
 
 def _sizes(run: Run, quality: Sequence[Quality]) -> tuple[Size, ...]:
     """Files with the quality that they give; a shipped one with that of the first runtime that takes it."""
-    ndcg = {each.label: each.ndcg.mean for each in quality}
+    ndcg = {each.label: each.ndcg for each in quality}
     found = [
         Size(each.teacher.name, "teacher", each.teacher.size_bytes, ndcg[each.teacher.name])
         for each in run.teachers

@@ -78,9 +78,8 @@ def _plots(figures: Figures) -> dict[str, Plot]:
             )
         ),
     }
-    intervals = {each.label: each.ndcg for each in figures.quality}
     points = [
-        _point(size.label, _DRAWN[size.kind], size.size_bytes, size.ndcg, intervals.get(size.label))
+        Point(size.label, _DRAWN[size.kind], size.size_bytes, size.ndcg.mean, size.ndcg.low, size.ndcg.high)
         for size in figures.sizes
         if size.ndcg is not None and size.size_bytes > 0
     ]
@@ -141,7 +140,8 @@ def _tried(recipes: Sequence[Recipe]) -> list[Point]:
         values = [row.ndcg for row in rows if row.ndcg is not None]
         if values:
             kind = Kind.OURS if any(row.shipped for row in rows) else Kind.BASELINE
-            found.append(_point(name, kind, rows[0].size_bytes, sum(values) / len(values), None))
+            mean = sum(values) / len(values)
+            found.append(Point(name, kind, rows[0].size_bytes, mean, mean, mean))
     return found
 
 
@@ -156,11 +156,6 @@ def _taken(row: Recipe) -> Kind:
 
 def _row(label: str, kind: Kind, interval: Interval) -> Row:
     return Row(label, kind, interval.mean, interval.low, interval.high, f", n = {interval.n}")
-
-
-def _point(label: str, kind: Kind, size_bytes: int, mean: float, interval: Interval | None) -> Point:
-    low, high = (mean, mean) if interval is None else (interval.low, interval.high)
-    return Point(label, kind, float(size_bytes), mean, low, high)
 
 
 def _scattered(points: Sequence[Point], label: str) -> Plot:
