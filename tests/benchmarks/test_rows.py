@@ -99,7 +99,7 @@ def test_a_row_is_that_of_the_worse_student() -> None:
 
 def test_the_document_tells_each_students_own_rows() -> None:
     made = document([SLOW_TO_RANK, SLOW_TO_START], TREES_US, 113.0)
-    assert made["rows"][0].keys() == {"name", "value", "unit", "ours", "peer", "peer_name", "goal"}
+    assert made["rows"][0].keys() == {"name", "value", "unit", "ours", "peer", "peer_name", "goal", "least"}
     figures = {name: told["rows"]["cold_start_vs_bare"] for name, told in made["detail"]["students"].items()}
     assert figures == {"one": 1.1, "other": 1.2}
     assert made["detail"]["lightgbm_us"]["p50"] == 1000

@@ -81,7 +81,7 @@ def test_the_extras_of_the_guide_are_those_of_the_project() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     shown = {name.strip("`"): set(brings.split(", ")) for name, brings, _ in rows("Install")}
     rest = set(extras) - set(shown)
-    assert rest == {"export", "federated", "server", "all", "dev"}
+    assert rest == {"export", "tensorboard", "federated", "server", "all", "dev"}
     for name, brings in shown.items():
         # What a runtime asks of numpy is no package of its own.
         assert brings == {re.split(r"[<>=\[;]", line)[0] for line in extras[name]} - {"numpy"}, name

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from pocketrank.bundle import Bundle
+from pocketrank.errors import InputError
 from pocketrank_export.workspace import Workspace, key_of
 
 ROOT = Path(__file__).parents[2]

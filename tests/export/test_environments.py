@@ -15,8 +15,8 @@ from pocketrank_export.environments import Source, ensure, find_python, installe
 from pocketrank_export.runtimes import score_on
 from tests import make_test_bundle, shop
 
-EDITABLE = {"dir_info": {"editable": True}, "url": "file:///home/me/my%20rank"}
-FOLDER = {"dir_info": {}, "url": "file:///home/me/rank"}
+EDITABLE = {"dir_info": {"editable": True}, "url": "file:///opt/my%20rank"}
+FOLDER = {"dir_info": {}, "url": "file:///opt/rank"}
 WHEEL = {"archive_info": {"hash": "sha256=12"}, "url": "file:///wheels/pocketrank-1.2-py3-none-any.whl"}
 REPOSITORY = {"vcs_info": {"vcs": "git", "commit_id": "12"}, "url": "https://example.org/pocketrank.git"}
 
@@ -24,8 +24,8 @@ REPOSITORY = {"vcs_info": {"vcs": "git", "commit_id": "12"}, "url": "https://exa
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        (EDITABLE, ("-e", "/home/me/my rank[tflite]")),
-        (FOLDER, ("-e", "/home/me/rank[tflite]")),
+        (EDITABLE, ("-e", "/opt/my rank[tflite]")),
+        (FOLDER, ("-e", "/opt/rank[tflite]")),
         (WHEEL, ("/wheels/pocketrank-1.2-py3-none-any.whl[tflite]",)),
         (REPOSITORY, ("pocketrank[tflite]==1.2",)),
         (None, ("pocketrank[tflite]==1.2",)),

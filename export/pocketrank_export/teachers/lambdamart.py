@@ -31,8 +31,6 @@ class Trees:
     """How to boost.
 
     Attributes:
-        objective: ``lambdarank``, or ``regression``: least squares on the grades. Beside lambdarank the latter makes a
-            good ensemble where there are few slates.
         trees: Boosting rounds at most.
         leaves: Leaves of a tree at most, >= 2.
         learning_rate: Shrinkage of each tree, in (0, 1].
@@ -44,12 +42,13 @@ class Trees:
         patience: Trees without a better validation nDCG@10 before stopping; 0 never stops and keeps all trees.
         seed: Of the shares that are drawn.
         threads: Of LightGBM.
+        objective: ``lambdarank``, or ``regression``: least squares on the grades. Beside lambdarank the latter makes a
+            good ensemble where there are few slates.
 
     Raises:
         InputError: A value outside its range.
     """
 
-    objective: Literal["lambdarank", "regression"] = "lambdarank"
     trees: int = 300
     leaves: int = 31
     learning_rate: float = 0.05
@@ -61,6 +60,7 @@ class Trees:
     patience: int = 0
     seed: int = 0
     threads: int = 1
+    objective: Literal["lambdarank", "regression"] = "lambdarank"
 
     def __post_init__(self) -> None:
         if self.objective not in ("lambdarank", "regression"):
