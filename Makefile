@@ -4,6 +4,7 @@
 #
 #   PYTHON=python3.12 make test     another interpreter than the one scripts/setup chooses
 #   make test ARGS='-m "not slow"'  words for the command behind demo, browse, test or bench
+#   make bench LETOR=folder         judged queries beside MovieLens (docs/benchmarks.md)
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -40,6 +41,7 @@ check: $(builder) ## lint, format, types, layers
 
 bench: $(builder) $(devices) ## the product beside what one would use instead: build/bench/
 	@.venv/bin/python -m benchmarks $(ARGS)
+	@.venv/bin/python -m benchmarks.distillation $(if $(LETOR),--letor $(LETOR))
 
 clean: ## remove what was built and all caches; the environments stay
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

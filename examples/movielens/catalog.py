@@ -1,13 +1,7 @@
-"""What a server knows of its items from the logs it holds: counts, a first stage, and what follows from them.
-
-Every figure is a sum over users, so one user's part can be taken out again:
-a training slate must not see its own outcomes in the popularity of its
-candidates.
-"""
+"""What a server knows of its items from the logs it holds: counts, a first stage, and what follows from them."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -49,15 +43,26 @@ class Catalog:
     @classmethod
     def of(cls, histories: Sequence[Sequence[Event]], movies: Mapping[str, Movie]) -> Catalog:
         """Sum ``histories`` up."""
-        items = tuple(movies)
-        zero = np.zeros(len(items))
-        now_s = max(event.at_s for history in histories for event in history)
-        empty = cls(items, movies, zero, zero, zero, zero, now_s)
-        return _added(empty, (event for history in histories for event in history), 1.0)
+        index = {item: row for row, item in enumerate(movies)}
+        events = [event for history in histories for event in history]
+        rows = np.array([index[event.item] for event in events], dtype=np.int64)
+        values = np.array([event.value for event in events])
+        now_s = max(event.at_s for event in events)
+        ages = now_s - np.array([event.at_s for event in events])
 
-    def without(self, history: Iterable[Event]) -> Catalog:
-        """The catalogue as if ``history``, one of those it was made of, had not been."""
-        return _added(self, history, -1.0)
+        def sums(amounts: Floats) -> Floats:
+            found: Floats = np.bincount(rows, amounts, minlength=len(index)).astype(np.float64)
+            return found
+
+        return cls(
+            items=tuple(movies),
+            movies=movies,
+            ratings=sums(np.ones(len(rows))),
+            likes=sums((values >= RELEVANT).astype(np.float64)),
+            total=sums(values),
+            recent=sums(np.exp2(-ages / TREND_HALF_LIFE_S)),
+            now_s=now_s,
+        )
 
     def columns(self) -> dict[str, Floats]:
         """The public number features of every item, each ``[N]``."""
@@ -95,23 +100,3 @@ class FirstStage:
             "genres": [self._fields[item]["genres"] for item in ids],
             "era": [self._fields[item]["era"] for item in ids],
         }
-
-
-def _added(catalog: Catalog, events: Iterable[Event], sign: float) -> Catalog:
-    """``catalog`` with ``events`` counted once more (``sign`` 1) or once less (-1)."""
-    index = {item: row for row, item in enumerate(catalog.items)}
-    listed = list(events)
-    rows = np.array([index[event.item] for event in listed], dtype=np.int64)
-    values = np.array([event.value for event in listed])
-    ages = catalog.now_s - np.array([event.at_s for event in listed])
-
-    def added(to: Floats, amounts: Floats) -> Floats:
-        return to + sign * np.bincount(rows, amounts, minlength=len(catalog.items))
-
-    return dataclasses.replace(
-        catalog,
-        ratings=added(catalog.ratings, np.ones(len(rows))),
-        likes=added(catalog.likes, (values >= RELEVANT).astype(np.float64)),
-        total=added(catalog.total, values),
-        recent=added(catalog.recent, np.exp2(-ages / TREND_HALF_LIFE_S)),
-    )

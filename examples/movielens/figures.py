@@ -7,14 +7,17 @@ knows what it holds.
 from __future__ import annotations
 
 import dataclasses
-import math
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
-from pocketrank.errors import InputError
+from pydantic import Field
+
 from pocketrank.metrics import Interval as Interval  # noqa: PLC0414  (part of a report)
+from pocketrank_export.report.figures import validated
+
+Values = Annotated[tuple[float, ...], Field(min_length=1)]
+"""What a plot draws: one or more."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ class Shares:
 class NdcgByRound:
     """nDCG@10 on the devices' tests; index 0 is before the first round. Measured afterwards, never used to choose."""
 
-    v2: tuple[float, ...]
-    v2_private: tuple[float, ...]
+    v2: Values
+    v2_private: Values
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ class Report:
     rounds: int
     devices: int
     server_users: int
-    epsilon_by_round: tuple[float, ...]
+    epsilon_by_round: Values
     ndcg_by_round: NdcgByRound
     bytes_up_per_round: int
     bytes_down_per_round: int
@@ -154,7 +157,7 @@ class Report:
     latency_us: LatencyUs
     parameters: Parameters
     central_seeds: int
-    head: tuple[HeadWeight, ...]
+    head: Annotated[tuple[HeadWeight, ...], Field(min_length=1)]
     timing_s: Mapping[str, float]
     versions: Mapping[str, str]
     seed: int
@@ -170,64 +173,7 @@ class Report:
         """Read what ``to_json`` gave, or what ``json.loads`` read of it. Keys that are not known are left out.
 
         Raises:
-            InputError: A key is missing, its value has another type or is not finite, or a sequence that a plot needs
-                is empty; the message says which.
+            InputError: A key is missing, or its value is of another type, not finite, or empty where a plot needs
+                values; each such key is named.
         """
-        report = _read(cls, content, "report")
-        assert isinstance(report, cls)
-        for name, sequence in (
-            ("epsilon_by_round", report.epsilon_by_round),
-            ("ndcg_by_round.v2", report.ndcg_by_round.v2),
-            ("ndcg_by_round.v2_private", report.ndcg_by_round.v2_private),
-            ("head", report.head),
-        ):
-            if not sequence:
-                raise InputError(f"report.{name}: expected at least one value, got none; run the demo's stage again")
-        return report
-
-
-def _read(kind: object, value: object, name: str) -> object:
-    """``value`` as ``kind``, one of the annotations used above."""
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        if not isinstance(value, Mapping):
-            raise _refused(name, "an object", value)
-        hints = typing.get_type_hints(kind)
-        return kind(
-            **{field.name: _field(hints[field.name], value, name, field.name) for field in dataclasses.fields(kind)}
-        )
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise _refused(name, "a list", value)
-        return tuple(_read(arguments[0], item, f"{name}[{index}]") for index, item in enumerate(value))
-    if origin is Mapping:
-        if not isinstance(value, Mapping):
-            raise _refused(name, "an object", value)
-        return {str(key): _read(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
-    if origin is types.UnionType:  # float | None
-        return None if value is None else _read(arguments[0], value, name)
-    return _scalar(kind, value, name)
-
-
-def _field(kind: object, value: Mapping[str, object], name: str, key: str) -> object:
-    if key not in value:
-        raise InputError(f"{name}: expected the key {key!r}, got {sorted(value)}; run the demo's stage again")
-    return _read(kind, value[key], f"{name}.{key}")
-
-
-def _scalar(kind: object, value: object, name: str) -> object:
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            raise _refused(name, "a finite number", value)
-        return float(value)
-    if (kind is int and isinstance(value, int) and not isinstance(value, bool)) or (
-        kind in {bool, str} and isinstance(value, typing.cast("type", kind))
-    ):
-        return value
-    raise _refused(name, getattr(kind, "__name__", str(kind)), value)
-
-
-def _refused(name: str, expected: str, value: object) -> InputError:
-    return InputError(
-        f"{name}: expected {expected}, got {value!r} ({type(value).__name__}); run the demo's stage again"
-    )
+        return validated(cls, content)

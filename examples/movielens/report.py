@@ -7,16 +7,16 @@ computed from them (``wording``).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 from examples.movielens import wording
-from examples.movielens.figures import Gains, HeadWeight, Interval, Quality, Report
+from examples.movielens.figures import Gains, HeadWeight, Quality, Report
 from pocketrank.durable import write_atomically
 from pocketrank_export.report import plots
-from pocketrank_export.report.plots import Bar, Change, Kind, Reference, Row, Series
+from pocketrank_export.report.plots import Bar, Change, Kind, Plot, Reference, Row, Series, both
 from pocketrank_export.report.template import template
+from pocketrank_export.report.wording import microseconds, signed, size
 
 SHOWN_WEIGHTS = 20
 """So many columns of the head are drawn; the page's table has all of them."""
@@ -42,14 +42,6 @@ FILES: Mapping[str, tuple[str, Kind]] = {
     "quantized": ("Student, int8", Kind.OURS),
     "update": ("Update to v2", Kind.OURS),
 }
-
-
-@dataclass(frozen=True)
-class Plot:
-    """One plot as inline SVG, drawn for a page and for a phone; the style sheet shows the one that fits."""
-
-    wide: str
-    narrow: str
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -91,6 +83,7 @@ def render(content: Mapping[str, object]) -> str:
         head=head,
         shown_weights=SHOWN_WEIGHTS,
         words=wording,
+        size=size,
         variants=VARIANTS,
         gains=GAINS,
         files=FILES,
@@ -107,58 +100,49 @@ def _plots(report: Report, head: list[HeadWeight]) -> dict[str, Plot]:
     )
     references = (Reference("v1", Kind.BASELINE, ndcg.v1.mean), Reference("central", Kind.FORBIDDEN, ndcg.central.mean))
     sizes = [
-        Bar(name, kind, max(getattr(report.size_bytes, key), 1), wording.size(getattr(report.size_bytes, key)))
+        Bar(name, kind, max(getattr(report.size_bytes, key), 1), size(getattr(report.size_bytes, key)))
         for key, (name, kind) in FILES.items()
     ]
     latency = report.latency_us
     times = [
-        Bar("Interpreter alone", Kind.BASELINE, latency.invoke_p50, wording.microseconds(latency.invoke_p50)),
-        Bar("All of rank()", Kind.OURS, latency.rank_p50, wording.microseconds(latency.rank_p50)),
+        Bar("Interpreter alone", Kind.BASELINE, latency.invoke_p50, microseconds(latency.invoke_p50)),
+        Bar("All of rank()", Kind.OURS, latency.rank_p50, microseconds(latency.rank_p50)),
     ]
     changes = [Change(weight.column, weight.private, weight.v1, weight.v2_private) for weight in head]
     return {
-        "ndcg": _both(
+        "ndcg": both(
             lambda width: plots.intervals(_rows(ndcg), "nDCG@10 of each variant with its 95 % interval", width)
         ),
-        "gains": _both(
+        "gains": both(
             lambda width: plots.intervals(
                 _rows(report.gains),
                 "Paired differences in nDCG@10 with their 95 % intervals",
                 width,
-                show=wording.signed,
+                show=signed,
             )
         ),
-        "mrr": _both(
+        "mrr": both(
             lambda width: plots.intervals(
                 _rows(report.mrr_at_10), "MRR@10 of each variant with its 95 % interval", width, row_height=25
             )
         ),
-        "rounds": _both(
+        "rounds": both(
             lambda width: plots.curves(series, references, "nDCG@10 after each round, without noise and with it", width)
         ),
-        "epsilon": _both(
+        "epsilon": both(
             lambda width: plots.spending(
                 report.epsilon_by_round, report.epsilon, "Epsilon spent after each round, and the budget", width
             )
         ),
-        "sizes": _both(
-            lambda width: plots.bars(sizes, "Sizes of files on a logarithmic scale", width, wording.size, log=True)
-        ),
-        "latency": _both(lambda width: plots.bars(times, "Median time of one slate", width, wording.microseconds)),
-        "head": _both(
+        "sizes": both(lambda width: plots.bars(sizes, "Sizes of files on a logarithmic scale", width, size, log=True)),
+        "latency": both(lambda width: plots.bars(times, "Median time of one slate", width, microseconds)),
+        "head": both(
             lambda width: plots.dumbbells(changes, "Weights of the head before and after the private rounds", width)
         ),
     }
 
 
-def _both(draw: Callable[[float], str]) -> Plot:
-    return Plot(draw(plots.WIDE), draw(plots.NARROW))
-
-
 def _rows(measured: Quality | Gains) -> list[Row]:
     """One row a variant, or one a difference."""
-    rows = []
-    for key, (name, kind) in (VARIANTS if isinstance(measured, Quality) else GAINS).items():
-        interval: Interval = getattr(measured, key)
-        rows.append(Row(name, kind, interval.mean, interval.low, interval.high, f", n = {interval.n}"))
-    return rows
+    named = VARIANTS if isinstance(measured, Quality) else GAINS
+    return [Row.of(name, kind, getattr(measured, key)) for key, (name, kind) in named.items()]

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from examples.movielens.figures import Example, HeadWeight, Interval, LatencyUs, Quantization, Report
-
-MINUS = "−"
+from pocketrank_export.report.wording import microseconds, percent, plural, signed, three
 
 
 class Verdict(StrEnum):
@@ -78,7 +77,7 @@ def factor(report: Report) -> str:
 
 def share(value: float | None) -> str:
     """A fraction in percent; a dash where there is nothing to have a share of."""
-    return "–" if value is None else _minus(f"{value * 100:z.0f} %")
+    return "–" if value is None else percent(value, 0)
 
 
 def share_sentence(what: str, value: float | None) -> str:
@@ -165,38 +164,9 @@ def rows_word(weights: int, shown: int) -> str:
     return f"All {weights} columns" if shown >= weights else f"The {shown} of {weights} columns that moved most"
 
 
-def plural(count: int, noun: str) -> str:
-    """``1 round``, ``2 rounds``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def three(value: float) -> str:
-    """Three decimals, with a real minus."""
-    return _minus(f"{value:z.3f}")
-
-
-def signed(value: float, digits: int = 3) -> str:
-    """A difference, with its sign."""
-    return _minus(f"{value:+z.{digits}f}") if round(value, digits) else f"{0:.{digits}f}"
-
-
 def span(interval: Interval) -> str:
     """``[low, high]``."""
     return f"[{three(interval.low)}, {three(interval.high)}]"
-
-
-def size(count: float) -> str:
-    """Bytes in the decimal unit that fits."""
-    for unit, scale in (("B", 1.0), ("kB", 1e3), ("MB", 1e6)):
-        scaled = count / scale
-        if scaled < 999.5:
-            return f"{scaled:.0f} {unit}" if scaled >= 99.95 else f"{scaled:.1f} {unit}".replace(".0 ", " ")
-    return f"{count / 1e9:.1f} GB"
-
-
-def microseconds(value: float) -> str:
-    """A time in microseconds, in milliseconds from one on."""
-    return f"{value:.0f} µs" if value < 1000 else f"{value / 1000:.2f} ms"
 
 
 def scientific(value: float) -> str:
@@ -213,7 +183,3 @@ def _where(gain: Interval) -> str:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
-
-
-def _minus(words: str) -> str:
-    return words.replace("-", MINUS)

@@ -62,15 +62,11 @@ def make(folder: Path, seed: int, tell: Tell) -> World:
 def server_slates(world: World, tell: Tell, *, private: bool) -> tuple[Slates, Slates]:
     """Slates of the server users for training and, from each one's last visit, for validation.
 
-    A user's own events are taken out of the catalogue that their slates see,
-    and with ``private`` out of the item vectors too, by folds.
+    What a slate sees of the items is made without its person, by folds. Taking out one person at a time would tell on
+    them: of all slates that show an item, those whose person turned to it would see a count that is one lower.
     """
-    vectors = _crossfitted(world) if private else {}
-
-    def known(user: User) -> tuple[FirstStage, ItemVectors | None]:
-        return FirstStage(world.catalog.without(user.history)), vectors.get(user.id)
-
-    return _last_visit_apart(world.server, known, tell, private=private)
+    known = _crossfitted(world, private=private)
+    return _last_visit_apart(world.server, lambda user: known[user.id], tell, private=private)
 
 
 def device_slates(world: World, tell: Tell) -> tuple[Slates, Slates]:
@@ -110,12 +106,14 @@ def _last_visit_apart(
     return Slates.joined(parts[0]), Slates.joined(parts[1])
 
 
-def _crossfitted(world: World) -> dict[str, ItemVectors]:
-    """For each server user, item vectors that were made without them."""
-    found: dict[str, ItemVectors] = {}
+def _crossfitted(world: World, *, private: bool) -> dict[str, tuple[FirstStage, ItemVectors | None]]:
+    """For each server user, a first stage and, where ``private``, item vectors that were made without their fold."""
+    found: dict[str, tuple[FirstStage, ItemVectors | None]] = {}
     for fold in range(FOLDS):
         held_out = world.server[fold::FOLDS]
         histories = [user.history for user in world.server if user not in held_out]
-        vectors = ItemVectors.of(to_npz(world.catalog.items, item_vectors(histories, world.catalog.items)))
-        found |= {user.id: vectors for user in held_out}
+        catalog = Catalog.of(histories, world.data.movies)
+        made = to_npz(catalog.items, item_vectors(histories, catalog.items)) if private else None
+        known = FirstStage(catalog), None if made is None else ItemVectors.of(made)
+        found |= {user.id: known for user in held_out}
     return found

@@ -68,8 +68,15 @@ def distill(config: ConfigFile, *, out: Out = None, curves: Curves = False, as_j
 @_verb
 def export(config: ConfigFile, *, out: Out = None, as_json: Json = False) -> None:
     """Convert the student to TFLite and ONNX, and compare them with PyTorch."""
+    from pocketrank_export.gates import check
+
     with _run(config, out) as run:
-        _say_verdicts(run.converted[1], as_json=as_json)
+        _, verdicts = run.converted
+        if not as_json:
+            _say_verdicts(verdicts, as_json=False)
+        check(verdicts)
+        if as_json:
+            _say_verdicts(verdicts, as_json=True)
 
 
 @_verb
@@ -108,6 +115,7 @@ def verify(
 ) -> None:
     """Put the bundle through the gates on every runtime, and write it if none stops it."""
     with _run(config, out, search=search, pythons=runtime_python or ()) as run:
+        run.withdraw()
         if not as_json:
             _say_verdicts(run.proven.verdicts, as_json=False)
         _say_bundle(run, run.release(), as_json=as_json)
@@ -143,6 +151,7 @@ def build(
 ) -> None:
     """All of it: train, distill, export, quantize, report, verify."""
     with _run(config, out, search=search, pythons=runtime_python or (), curves=curves) as run:
+        run.withdraw()
         # The report is written before a gate can stop the bundle, for it shows why.
         written = _report(run)
         if not as_json:

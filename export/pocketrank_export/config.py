@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +17,7 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -26,15 +28,17 @@ from pocketrank.schema import Schema
 from pocketrank_export.conversion.ranking import SLATE_SIZES
 from pocketrank_export.data.splits import SHARE
 from pocketrank_export.gates import Limits
-from pocketrank_export.losses.mixture import Term
+from pocketrank_export.losses.mixture import LABEL_LOSSES, TEACHER_LOSSES, Term
 from pocketrank_export.quantization.recipes import RECIPES
 from pocketrank_export.teachers.lambdamart import Trees
 from pocketrank_export.training.recipe import Recipe
 
 MAX_CONFIG_BYTES = 1 << 20
+PARAMETERS = ("head.weight", "head.lift", *(f"layers.{i}.{kind}" for i in range(3) for kind in ("weight", "bias")))
+"""Of a student of a named size; without private columns it has no ``head.lift``."""
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Rate = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
@@ -58,6 +62,22 @@ def _only(kind: type[Any]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _ascending(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Refuse sizes that no manifest takes."""
+    if list(sizes) != sorted(set(sizes)):
+        raise ValueError(f"expected sizes in rising order, each once, got {list(sizes)}")
+    return sizes
+
+
+def _finite(limits: Limits) -> Limits:
+    """Refuse limits that nothing is above or below."""
+    odd = {name: value for name, value in vars(limits).items() if value is not None and not math.isfinite(value)}
+    if odd:
+        raise ValueError(f"expected finite numbers, got {odd}; leave out what is to stay as it is")
+    return limits
+
+
+SlateSize = Annotated[int, Field(ge=1, le=4096)]
 Runtime = Literal["ai-edge-litert", "tflite-runtime"]
 Losses = Annotated[tuple[Annotated[Term, _only(Term)], ...], Field(min_length=1)]
 
@@ -73,9 +93,9 @@ class _Fitting(_Table):
 
     epochs: Count = 30
     learning_rate: Rate = 3e-3
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.05
+    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.05
     batch: Count = 32
-    patience: Count = 5
+    patience: Annotated[int, Field(ge=0)] = 5
     losses: Losses = (Term("softmax"),)
 
     def recipe(self, seed: int) -> Recipe:
@@ -95,14 +115,26 @@ class _TorchTeacher(_Fitting):
     normalization: Literal["slate", "constants", "both"] = "slate"
     dropout: Share = 0.1
 
+    @model_validator(mode="after")
+    def _labels_alone_teach(self) -> _TorchTeacher:
+        if taught := [term.name for term in self.losses if term.name in TEACHER_LOSSES]:
+            raise ValueError(f"losses: {taught} need a teacher's scores; a teacher learns by {', '.join(LABEL_LOSSES)}")
+        return self
+
 
 class AttentionTeacher(_TorchTeacher):
     """``kind = "attention"``: self-attention over the slate."""
 
     kind: Literal["attention"]
-    width: Count = 32
-    layers: Count = 2
+    width: Annotated[int, Field(ge=1, le=4096)] = 32
+    layers: Annotated[int, Field(ge=1, le=64)] = 2
     heads: Count = 4
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> AttentionTeacher:
+        if self.width % self.heads:
+            raise ValueError(f"width: expected a multiple of heads, {self.heads}, got {self.width}")
+        return self
 
 
 class PointwiseTeacher(_TorchTeacher):
@@ -141,21 +173,31 @@ class StoredTeacher(_Table):
     test: File
 
 
+def _parameter(name: str) -> str:
+    """Refuse what no student of a named size has."""
+    if name not in PARAMETERS:
+        raise ValueError(f"no parameter {name!r}; there are {', '.join(PARAMETERS)}")
+    return name
+
+
 AnyTeacher = Annotated[
     AttentionTeacher | PointwiseTeacher | TreesTeacher | BoosterTeacher | OnnxTeacher | StoredTeacher,
     Field(discriminator="kind"),
 ]
 
 
+Parameter = Annotated[str, AfterValidator(_parameter)]
+
+
 class Student(_Fitting):
     """``[student]``: the model that ships."""
 
     epochs: Count = 60
-    patience: Count = 10
+    patience: Annotated[int, Field(ge=0)] = 10
     losses: Losses = (Term("kl", 0.9), Term("softmax", 0.1))
     size: Literal["tiny", "small", "base"] = "small"
     normalization: Literal["slate", "constants", "both"] = "slate"
-    trainable: Literal["head", "all"] | tuple[str, ...] = "head"
+    trainable: Literal["head", "all"] | tuple[Parameter, ...] = "head"
     readable: Literal["all", "public"] = "all"
     """What the constant part may read. ``public``: features of the device's own events are left to the head alone."""
     synthetic: Annotated[int, Field(ge=0, le=1_000_000)] = 0
@@ -222,7 +264,7 @@ class Rounds(_Table):
 
     min_cohort: Count = 1000
     max_clipping_norm: Rate = 0.2
-    min_noise_multiplier: Annotated[float, Field(ge=0.0)] = 1.0
+    min_noise_multiplier: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0
     max_rounds: Annotated[int, Field(ge=0)] = 0
     max_local_steps: Count = 1
     max_learning_rate: Rate = 1.0
@@ -236,10 +278,10 @@ class Rounds(_Table):
 class Config(_Table):
     """All of it. Paths are relative to the file that names them."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"\A[a-z0-9][a-z0-9_-]{0,63}\z")]
     version: Count = 1
-    seed: Annotated[int, Field(ge=0)] = 0
-    slate_sizes: tuple[Count, ...] = SLATE_SIZES
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    slate_sizes: Annotated[tuple[SlateSize, ...], Field(min_length=1), AfterValidator(_ascending)] = SLATE_SIZES
     data: Annotated[Letor | Impressions, Field(discriminator="kind")] | None = None
     """None where a program hands over the data."""
     split: Splitting = Splitting()
@@ -247,12 +289,32 @@ class Config(_Table):
     """Of several, the student learns from the best on the validation part, their ensemble included."""
     student: Student = Student()
     quantization: Quantizing = Quantizing()
-    gates: Annotated[Limits, _only(Limits)] = Limits()
+    gates: Annotated[Limits, _only(Limits), AfterValidator(_finite)] = Limits()
     runtimes: Annotated[tuple[Runtime, ...], Field(min_length=1)] = ("ai-edge-litert", "tflite-runtime")
     """Those of the fleet; the gates hold on each."""
     policy: Rounds = Rounds()
     ranking: dict[str, Any] | None = None
     """Rules for every slate, as ``docs/policy.md`` writes them."""
+
+    @field_validator("ranking")
+    @classmethod
+    def _rules_are_known(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        # The bundle carries them: a fault would show after everything was trained.
+        if value is not None:
+            Policy.from_json(value)
+        return value
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Config:
+        if self.student.synthetic and not self.teacher:
+            raise ValueError("student.synthetic: only a teacher labels such slates; name one, or leave it out")
+        if self.student.synthetic and any(isinstance(teacher, StoredTeacher) for teacher in self.teacher):
+            raise ValueError("student.synthetic: stored scores have none of such slates; leave one of them out")
+        if self.student.trainable == "all" and "float32" not in self.quantization.recipes:
+            raise ValueError(
+                "quantization.recipes: what devices train stays float, and student.trainable is all of it; take float32"
+            )
+        return self
 
     @property
     def ranking_policy(self) -> Policy:
@@ -288,5 +350,6 @@ def parse(table: dict[str, Any], folder: Path, name: str = "configuration") -> C
     try:
         return Config.model_validate_json(json.dumps(table, default=str), context=folder)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors(include_url=False)]
+        found = error.errors(include_url=False)
+        lines = [": ".join(filter(None, (".".join(map(str, entry["loc"])), entry["msg"]))) for entry in found]
         raise InputError(f"{name}: " + "; ".join(lines)) from error

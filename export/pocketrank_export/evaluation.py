@@ -26,6 +26,11 @@ def ranking(scores: Array, mask: Array) -> npt.NDArray[np.intp]:
     return np.argsort(-np.where(mask > 0, scores, -np.inf), axis=1, kind="stable")
 
 
+def given_order(slates: Slates) -> Array:
+    """Scores ``[s, n]`` that leave the candidates of ``slates`` as they were given: the first stage's order."""
+    return np.broadcast_to(-np.arange(slates.mask.shape[1], dtype=np.float32), slates.mask.shape)
+
+
 def ndcg_each(scores: Array, slates: Slates, *, k: int = 10) -> npt.NDArray[np.float64]:
     """nDCG@k ``[s]`` of each slate ordered by ``scores`` [s, n]; the ideal knows what the first stage missed."""
     labels = np.take_along_axis(slates.labels, ranking(scores, slates.mask), axis=1)

@@ -33,7 +33,7 @@ from pocketrank.features.profile import Array
 from pocketrank.metrics import Interval, bootstrap
 from pocketrank.verification import TOLERANCE
 from pocketrank_export.data.slates import Slates
-from pocketrank_export.evaluation import ndcg_each
+from pocketrank_export.evaluation import given_order, ndcg_each
 from pocketrank_export.runtimes import Trial, trials
 
 Gate = Literal["finite", "kendall_tau", "ndcg", "latency", "golden", "parity", "size", "student", "cold_start"]
@@ -41,6 +41,8 @@ K: Final = 10
 """Places that nDCG looks at."""
 TIED: Final = 1e-5
 """Scores closer than this are tied, in the unit of their deviation within the slate: rounding tells them apart."""
+FEWEST: Final = 6
+"""Slates below which no interval is believed: of five that all gain, chance alone gives 1 in 16, of six 1 in 32."""
 _SEED: Final = 0
 """Of the intervals, so that the same bundle is judged in the same words."""
 
@@ -163,8 +165,7 @@ def cold_start(scores: Array, slates: Slates) -> Verdict:
     Returns:
         The verdict; its value is nDCG@10 of ``scores``, its bound the first stage's.
     """
-    given = np.broadcast_to(-np.arange(scores.shape[1], dtype=np.float32), scores.shape)
-    value, first_stage = (float(ndcg_each(order, slates).mean()) for order in (scores, given))
+    value, first_stage = (float(ndcg_each(order, slates).mean()) for order in (scores, given_order(slates)))
     return _at_least("cold_start", value, first_stage, "nDCG@10 {:.4f} on devices without a history", "{:.4f}")
 
 
@@ -265,14 +266,15 @@ def _student(scores: Array, slates: Slates, standards: Standards, limits: Limits
     first = random_order(slates) if standards.first_stage is None else ndcg_each(standards.first_stage, slates)
     gain = _bootstrap(student - first)
     what = f"nDCG@10 {student.mean():.4f} is {gain.mean:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}) from {named}"
-    above = gain.low > 0
+    above = gain.low > 0 and gain.n >= FEWEST
+    missed = _missed(above, gain.low) if gain.n >= FEWEST else f"; {gain.n} slates are too few, {FEWEST} or more wanted"
     verdicts = [
         Verdict(
             "student",
             gain.mean,
             0.0,
             above,
-            f"student: {what}, an interval above 0 wanted{_missed(above, gain.low)}",
+            f"student: {what}, an interval above 0 wanted{missed}",
             interval=gain,
         )
     ]

@@ -51,7 +51,7 @@ from pocketrank_export.builder import Converted, calibration, convert, pack, par
 from pocketrank_export.config import Config
 from pocketrank_export.data.dataset import Split
 from pocketrank_export.data.slates import Slates
-from pocketrank_export.evaluation import ndcg_each, score
+from pocketrank_export.evaluation import given_order, ndcg_each, score
 from pocketrank_export.gates import Standards, Verdict, certified, check, figures, judge, rank_bytes
 from pocketrank_export.grid import on_int8_grid
 from pocketrank_export.losses.mixture import LABEL_LOSSES, Term
@@ -168,31 +168,28 @@ class Run:
 
     def fitted(self, name: str, taught: Taught | None) -> Student:
         """A student as the configuration has it, learning from ``taught``, or from labels alone."""
-        entry, train = self.config.student, self.split.train
-        private = train.schema.private_columns & (entry.readable == "public")
-        torch.manual_seed(self.config.seed)
-        student = Student((~private).tolist(), entry.size, normalization=entry.normalization)
-        student.choose_trainable(entry.trainable)
+        entry, student = self.config.student, self._untrained()
         scores = b"" if taught is None else save_arrays(taught.scores)
         key = self._key(name, entry.model_dump_json(), self.config.quantization.aware, _sha256(scores))
         file = self.folder / f"{name}.npz"
-        if not self._workspace.done(name, key):
+        if not self._workspace.done(name, key, file):
             count = sum(value.numel() for value in student.parameters())
             words = f"learns from {taught.teacher.name}" if taught else "learns from labels alone"
-            with self._workspace.stage(name, f"{name}: {count:,} parameters, {words}", key) as tell:
+            with self._workspace.stage(name, f"{name}: {count:,} parameters, {words}", key, file) as tell:
                 self._fit(student, taught, self.folder / f"{name}-{key[:12]}.checkpoint.npz", tell, self._log(name))
                 keep(student, file)
+        # Another one, for training leaves the parameters in another order, and the converter follows it.
+        student = self._untrained()
         restored(student, file)
         return student
 
     @cached_property
     def converted(self) -> tuple[Converted, list[Verdict]]:
         """The student as float files, and how near they come to PyTorch's scores."""
-        weights = save_arrays({name: value.numpy() for name, value in self.student.state_dict().items()})
-        folder, key = self.folder, self._key("export", _sha256(weights), self.config.slate_sizes)
-        rank, train, onnx = (folder / name for name in ("rank.float32.tflite", TRAIN_MODEL, "model.onnx"))
-        if not self._workspace.done("export", key):
-            with self._workspace.stage("export", "student as TFLite and ONNX, float", key):
+        key = self._export_key
+        rank, train, onnx = files = [self.folder / name for name in ("rank.float32.tflite", TRAIN_MODEL, "model.onnx")]
+        if not self._workspace.done("export", key, *files):
+            with self._workspace.stage("export", "student as TFLite and ONNX, float", key, *files):
                 made = convert(self.student, self.split.train.schema, self.config.slate_sizes)
                 train.unlink(missing_ok=True)
                 for file, content in ((rank, made.rank), (train, made.train), (onnx, made.onnx)):
@@ -206,13 +203,17 @@ class Run:
     def quantized(self) -> Quantized:
         """The student's ranking models, by the recipe of the configuration or the best of several."""
         settings = self.config.quantization
-        made, _ = self.converted
-        key = self._key("quantize", settings.model_dump_json(), _sha256(made.rank), self.config.runtimes)
+        self.converted  # noqa: B018  (what is quantized)
+        # What can be taken depends on the gates: it is the cheapest that they let through.
+        limits = self.config.gates if len(settings.recipes) > 1 else None
+        key = self._key("quantize", settings.model_dump_json(), self._export_key, self.config.runtimes, limits)
         table = self.folder / "quantization.json"
-        if not self._workspace.done("quantize", key):
-            with self._workspace.stage("quantize", "quantized: " + ", ".join(settings.recipes), key) as tell:
-                for old in (RANK_MODEL, *RANK_MODELS.values()):
-                    (self.folder / old).unlink(missing_ok=True)
+        ranks = [self.folder / name for name in (RANK_MODEL, *RANK_MODELS.values())]
+        if not self._workspace.done("quantize", key, table, *ranks):
+            title = "quantized: " + ", ".join(settings.recipes)
+            with self._workspace.stage("quantize", title, key, table, *ranks) as tell:
+                for old in ranks:
+                    old.unlink(missing_ok=True)
                 found = self._choose(tell)
                 for name, content in found.models.items():
                     write_atomically(self.folder / name, content)
@@ -238,6 +239,10 @@ class Run:
         report = figures(reference, self.judged, found)
         return Proven(certified(bundle, found, report), (*self.converted[1], *verdicts), tuple(found))
 
+    def withdraw(self) -> None:
+        """Remove the bundle of an earlier run, so that whatever stops this one leaves none that looks like its own."""
+        shutil.rmtree(self.folder / "bundle", ignore_errors=True)
+
     def release(self) -> Path:
         """Write the bundle to the run's folder, if no gate stops it.
 
@@ -245,7 +250,7 @@ class Run:
             GateError: Gates stopped it; all of them are named. An earlier bundle in the folder is gone then.
         """
         folder = self.folder / "bundle"
-        shutil.rmtree(folder, ignore_errors=True)
+        self.withdraw()
         write_atomically(self.folder / "verdicts.json", json.dumps(plain(self.proven.verdicts), indent=1).encode())
         check(self.proven.verdicts)
         self.proven.bundle.save(folder)
@@ -264,11 +269,12 @@ class Run:
     def _taught(self, number: int) -> Taught:
         entry = self.config.teacher[number]
         name, stage = f"{entry.kind}-{number}", f"teacher-{number}"
-        key = self._key("teacher", entry.model_dump_json())
+        given = [_sha256(path.read_bytes()) for _, path in entry if isinstance(path, Path) and path.is_file()]
+        key = self._key("teacher", entry.model_dump_json(), given)
         file, scores = self.folder / f"teacher-{number}-{key[:12]}", self.folder / f"teacher-{number}.scores.npz"
         log = self._log(stage)
-        if not self._workspace.done(stage, key):
-            with self._workspace.stage(stage, f"teacher {name}", key) as tell:
+        if not self._workspace.done(stage, key, file, scores):
+            with self._workspace.stage(stage, f"teacher {name}", key, file, scores) as tell:
                 teacher = teach(name, entry, self.split, file, seed=self.config.seed, progress=tell, log=log)
                 parts = {part: teacher.scores(self._slates(part)) for part in PARTS}
                 write_atomically(scores, save_arrays(parts))
@@ -278,6 +284,15 @@ class Run:
     def _judged(self, teacher: Teacher, scores: Mapping[str, Array]) -> Taught:
         slates = self.split.validation.slates
         return Taught(teacher, scores, float(ndcg_each(scores["validation"], slates)[slates.has_relevant].mean()))
+
+    def _untrained(self) -> Student:
+        """The student that the configuration asks for."""
+        entry, schema = self.config.student, self.split.train.schema
+        private = schema.private_columns & (entry.readable == "public")
+        torch.manual_seed(self.config.seed)
+        student = Student((~private).tolist(), entry.size, normalization=entry.normalization)
+        student.choose_trainable(entry.trainable)
+        return student
 
     def _fit(self, student: Student, taught: Taught | None, checkpoint: Path, tell: Tell, log: Logger | None) -> None:
         entry, train = self.config.student, self.split.train.slates
@@ -359,17 +374,18 @@ class Run:
             rng=np.random.default_rng(0),
         )
 
+    @property
+    def _export_key(self) -> str:
+        """Of the files that are made of the student: its weights, and which of them are inputs."""
+        weights = save_arrays({name: value.numpy() for name, value in self.student.state_dict().items()})
+        return self._key("export", _sha256(weights), self.student.trainable, self.config.slate_sizes)
+
     def _slates(self, part: str) -> Slates:
         found: Slates = getattr(self.split, part).slates
         return found
 
     def _key(self, *settings: object) -> str:
         return _sha256("/".join(map(str, (self._data_key, *settings))).encode())
-
-
-def given_order(slates: Slates) -> Array:
-    """Scores ``[s, n]`` that leave the candidates as they were given."""
-    return np.broadcast_to(-np.arange(slates.mask.shape[1], dtype=np.float32), slates.mask.shape)
 
 
 def _sha256(content: bytes) -> str:

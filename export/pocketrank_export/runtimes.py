@@ -145,7 +145,9 @@ def _verify(gate: str, python: str | Path, words: Sequence[Path], timeout_s: flo
         raise GateError(f"{gate} ({probe(python).runtime}): {_signal(-done.returncode)} killed the process; {last}")
     if last.startswith(_MODEL_ERROR):
         raise GateError(f"{gate} ({probe(python).runtime}): {last.removeprefix(_MODEL_ERROR)}")
-    raise InputError(f"{python}: could not verify {words[0]}; it said: {said}")
+    raise InputError(
+        f"{python}: could not verify the bundle; install the PocketRank of this one there; it said: {said}"
+    )
 
 
 def _signal(number: int) -> str:

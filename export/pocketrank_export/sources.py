@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from pocketrank.bundle import MAX_FILE_BYTES
 from pocketrank.errors import InputError
 from pocketrank_export.config import Config, Impressions, Letor
 from pocketrank_export.data import impressions, letor
 from pocketrank_export.data.dataset import Dataset, Split
 from pocketrank_export.data.splits import by_group, by_time, check_split
+from pocketrank_export.teachers.teacher import read_bounded
 
 
 def split_of(config: Config) -> Split:
@@ -27,9 +29,16 @@ def split_of(config: Config) -> Split:
     else:
         split = by_group(whole, validation=part.validation, test=held_out, seed=config.seed)
     check_split(split, part.by)
-    most, largest = int(whole.slates.mask.sum(axis=1).max(initial=0)), max(config.slate_sizes)
+    most, largest = max(_longest(one) for one in (split.train, split.validation, split.test)), max(config.slate_sizes)
     if most > largest:
         raise InputError(f"slate_sizes: the data has slates of {most} candidates, and the largest size is {largest}")
+    for name in ("validation", "test"):
+        found: Dataset = getattr(split, name)
+        if not found.slates.has_relevant.any():
+            raise InputError(
+                f"{name}: none of its {len(found)} slates has a label above 0, so nothing can be measured; split the "
+                "data in another way, or take more of it"
+            )
     return split
 
 
@@ -38,6 +47,8 @@ def digest_of(config: Config) -> str:
     digest = hashlib.sha256(_named(config).model_dump_json(exclude={"path", "train", "test", "vectors"}).encode())
     digest.update(f"{config.split.model_dump_json()}/{config.seed}".encode())
     for file in _files(config):
+        # Queries without qid are called by their file.
+        digest.update(f"/{file.name}/".encode(errors="surrogateescape"))
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
@@ -67,5 +78,10 @@ def _read(config: Config) -> tuple[Dataset, Dataset | None]:
             return whole, tests[0] if tests else None
         case Impressions() as data:
             schema = data.schema_of_features
-            vectors = None if data.vectors is None else data.vectors.read_bytes()
+            vectors = None if data.vectors is None else read_bounded(data.vectors, MAX_FILE_BYTES)
             return impressions.to_dataset(impressions.read([data.path], schema), schema, vectors), None
+
+
+def _longest(part: Dataset) -> int:
+    """Candidates of the longest slate."""
+    return int(part.slates.mask.sum(axis=1).max(initial=0))

@@ -19,7 +19,8 @@ from pocketrank.errors import InputError
 
 Tell = Callable[[float], None]
 SOURCES: Final = frozenset({".py", ".j2", ".css"})
-_KEY: Final = "key"
+_KEY: Final = ".pocketrank"
+"""Marks a folder as one that may be emptied: nothing that people keep is called so."""
 
 
 class Workspace:
@@ -34,7 +35,7 @@ class Workspace:
         """Go on in ``folder`` where it was made with the same ``key``; else start there anew.
 
         Raises:
-            InputError: ``folder`` holds something that no run made.
+            InputError: ``folder`` holds something that no run made, or can't be made.
         """
         self.folder = folder
         self._console = console
@@ -43,23 +44,37 @@ class Workspace:
             if folder.is_dir() and not found.is_file() and any(folder.iterdir()):
                 raise InputError(f"{folder}: holds something else; choose another folder with --out")
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            found.write_text(key)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                found.write_text(key)
+            except OSError as error:
+                raise InputError(
+                    f"{folder}: can't be made ({error.strerror}); choose another folder with --out"
+                ) from error
         self._log = folder / "stages.json"
         self.seconds: dict[str, float] = _read(self._log)
         self._keys_file = folder / "keys.json"
         self._keys: dict[str, str] = _read(self._keys_file)
 
     @contextmanager
-    def stage(self, name: str, title: str, key: str = "") -> Iterator[Tell]:
+    def stage(self, name: str, title: str, key: str = "", *files: Path) -> Iterator[Tell]:
         """Show ``title`` with its progress while the block runs; it is done when the block ends without an error.
 
-        ``key`` stands for what the stage depends on, where that is not the same for the whole run.
+        Args:
+            name: Of the stage.
+            title: For a person.
+            key: Stands for what the stage depends on, where that is not the same for the whole run.
+            files: What the block may write; they are the stage's as long as they are as it left them.
         """
         started = time.perf_counter()
         # What it made before is no longer to be trusted from here on.
-        if self._keys.pop(name, None) is not None:
+        before = self._keys.pop(name, None)
+        if before is not None:
             write_atomically(self._keys_file, json.dumps(self._keys, indent=1).encode())
+            if before.startswith(f"{key}:"):
+                # The settings are the same, so the files were damaged: the block must not go on from them.
+                for file in files:
+                    file.unlink(missing_ok=True)
         bar = Progress(
             TextColumn("  {task.description:<58}"),
             BarColumn(24),
@@ -76,18 +91,30 @@ class Workspace:
             yield lambda share: bar.update(task, completed=share)
         self.seconds[name] = round(time.perf_counter() - started, 2)
         write_atomically(self._log, json.dumps(self.seconds, indent=1).encode())
-        self._keys[name] = key
+        self._keys[name] = _sealed(key, files)
         write_atomically(self._keys_file, json.dumps(self._keys, indent=1).encode())
         self._console.print(f"[green]✓[/] {title:<60} [dim]{self.seconds[name]:6.1f} s[/]")
 
-    def done(self, name: str, key: str = "") -> bool:
-        """Whether the stage ``name`` was finished with this ``key``, now or in an earlier run."""
-        return self._keys.get(name) == key
+    def done(self, name: str, key: str = "", *files: Path) -> bool:
+        """Whether the stage ``name`` was finished with this ``key``, and left ``files`` as they are now."""
+        return self._keys.get(name) == _sealed(key, files)
+
+
+def _sealed(key: str, files: Sequence[Path]) -> str:
+    """``key`` and a digest of ``files``; one that is not there counts too."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest() if file.is_file() else b"none")
+    return f"{key}:{digest.hexdigest()}"
 
 
 def _read(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-    return found
+    """What is known of earlier runs; nothing where the file was damaged, so that the stages run again."""
+    try:
+        found = json.loads(file.read_text()) if file.is_file() else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def key_of(roots: Sequence[Path], settings: str) -> str:

@@ -122,16 +122,17 @@ def test_a_second_report_replaces_the_first(report: Report, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epsilon": float("nan")}, r"report\.epsilon: expected a finite number, got nan"),
-        ({"rounds": 2.5}, r"report\.rounds: expected int, got 2\.5"),
-        ({"rounds": True}, r"report\.rounds: expected int, got True"),
-        ({"sampling": None}, r"report\.sampling: expected str, got None"),
-        ({"epsilon_by_round": "0.5"}, r"report\.epsilon_by_round: expected a list"),
-        ({"epsilon_by_round": []}, r"report\.epsilon_by_round: expected at least one value"),
-        ({"gains": {"federated": {}}}, r"report\.gains\.federated: expected the key 'mean'"),
-        ({"size_bytes": 3}, r"report\.size_bytes: expected an object"),
-        ({"timing_s": {"data": "1"}}, r"report\.timing_s\.data: expected float"),
-        ({"shares": {"federated": "all", "federated_private": None}}, r"report\.shares\.federated: expected float"),
+        ({"epsilon": float("nan")}, r"without NaN"),
+        ({"rounds": 2.5}, r"rounds: .*integer"),
+        ({"rounds": True}, r"rounds: .*integer"),
+        ({"sampling": None}, r"sampling: .*string"),
+        ({"epsilon_by_round": "0.5"}, r"epsilon_by_round: .*array"),
+        ({"epsilon_by_round": []}, r"epsilon_by_round: .*at least 1"),
+        ({"head": []}, r"head: .*at least 1"),
+        ({"gains": {"federated": {}}}, r"gains\.federated\.mean: .*required.*gains\.to_central: .*required"),
+        ({"size_bytes": 3}, r"size_bytes: .*object"),
+        ({"timing_s": {"data": "1"}}, r"timing_s\.data: .*number"),
+        ({"shares": {"federated": "all", "federated_private": None}}, r"shares\.federated: .*number"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(report: Report, change: dict[str, object], message: str) -> None:
@@ -140,7 +141,7 @@ def test_a_wrong_value_is_refused_by_name(report: Report, change: dict[str, obje
 
 
 def test_a_report_with_a_wrong_value_writes_nothing(report: Report, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="finite"):
+    with pytest.raises(InputError, match="without NaN"):
         write_report(dataclasses.replace(report, delta=float("inf")), tmp_path)
     assert not list(tmp_path.iterdir())
 

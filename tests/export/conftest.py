@@ -82,8 +82,7 @@ def device(request: pytest.FixtureRequest, devices: dict[str, Device]) -> Device
     return devices[request.param]
 
 
-@pytest.fixture(scope="session")
-def student() -> Student:
+def made_student() -> Student:
     """An untrained student of 45 columns, every other one public, with a head that is not zero."""
     torch.manual_seed(20)
     made = Student([column % 2 == 0 for column in range(WIDTH)]).eval()
@@ -91,6 +90,11 @@ def student() -> Student:
     assert made.head.lift is not None
     torch.nn.init.normal_(made.head.lift, std=0.1)
     return made
+
+
+@pytest.fixture(scope="session")
+def student() -> Student:
+    return made_student()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -145,10 +146,11 @@ def test_what_is_done_is_kept_and_what_was_changed_is_done_again(folder: Path) -
 
 
 @pytest.mark.slow
-def test_a_gate_that_stops_the_bundle_is_named_and_no_bundle_is_left(folder: Path) -> None:
+def test_a_gate_that_stops_the_bundle_is_named_and_no_bundle_is_left(folder: Path, built: dict[str, Any]) -> None:
     # A limit that no model keeps: a millionth of a microsecond.
     strict = variant(folder, "strict", ("[split]", "[gates]\nlatency_us = 1e-6\nsize_bytes = 100\n\n[split]"))
     out = folder / "strict"
+    shutil.copytree(Path(built["bundle"]).parent, out)
     failed = answer(run("build", strict, "--out", out, *DEVICE, "--json"), Exit.REFUSED)
     message = failed["error"]["message"]
     assert failed["error"]["kind"] == "GateError"

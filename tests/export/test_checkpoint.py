@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -219,3 +219,22 @@ def main(file: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+
+
+class Rates:
+    """Keeps the learning rate of each epoch."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[int, float]] = []
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self.found.append((step, values["learning_rate"]))
+
+
+def test_the_learning_rate_is_told_as_without_an_interruption(tmp_path: Path) -> None:
+    whole, parts = Rates(), Rates()
+    run(model(), log=whole)
+    for share in (0.35, 2.0):
+        with suppress(Killed):
+            run(model(), checkpoint=tmp_path / "fit.npz", progress=killed_after(share), log=parts)
+    assert parts.found == whole.found

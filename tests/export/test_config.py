@@ -10,9 +10,19 @@ import pytest
 
 from pocketrank.errors import InputError
 from pocketrank.schema import Number
-from pocketrank_export.config import MAX_CONFIG_BYTES, AttentionTeacher, Impressions, Letor, TreesTeacher, parse, read
+from pocketrank_export.config import (
+    MAX_CONFIG_BYTES,
+    PARAMETERS,
+    AttentionTeacher,
+    Impressions,
+    Letor,
+    TreesTeacher,
+    parse,
+    read,
+)
 from pocketrank_export.gates import Limits
 from pocketrank_export.losses.mixture import Term
+from pocketrank_export.student import SIZES, Student
 
 LEAST = 'name = "shop"\n[data]\nkind = "letor"\ntrain = "rank.train"\n'
 
@@ -76,6 +86,20 @@ def test_features_are_read_as_a_schema() -> None:
         ("[[teacher]]\nkind = 'onnx'", "teacher.0.onnx.path: Field required"),
         ("[gates]\nkendal = 1", r"gates: .*no keys \['kendal'\]"),
         ("[split]\nvalidation = 1.0", "split.validation: .*less than 1"),
+        ("[student]\nweight_decay = inf", "student.weight_decay: .*finite"),
+        ("[student]\nbatch = 99999999999", "student.batch: .*less than or equal"),
+        ("[student]\ntrainable = ['layers.0']", "student.trainable.*no parameter 'layers.0'; there are head.weight"),
+        ("[student]\ntrainable = 'all'", "Value error, quantization.recipes: .*take float32"),
+        ("[[teacher]]\nkind = 'attention'\nwidth = 30", "teacher.0.*width: expected a multiple of heads, 4, got 30"),
+        ("[[teacher]]\nkind = 'attention'\nwidth = 8192", "teacher.0.attention.width: .*less than or equal to 4096"),
+        ("[[teacher]]\nkind = 'mlp'\nlosses = [{ name = 'kl' }]", r"teacher.0.*losses: \['kl'\] need a teacher's"),
+        (
+            "[student]\nsynthetic = 5\n[[teacher]]\nkind = 'scores'\ntrain = 'a'\nvalidation = 'b'\ntest = 'c'",
+            "Value error, student.synthetic: stored scores have none",
+        ),
+        ("[gates]\nndcg_loss = nan", "gates: .*expected finite numbers, got {'ndcg_loss': nan}"),
+        ("[policy]\nmin_noise_multiplier = inf", "policy.min_noise_multiplier: .*finite"),
+        ("[ranking]\nfoo = 1", r"ranking: .*policy: expected an object with keys among .*got \['foo'\]"),
         ("[policy]\nmin_cohort = 0", "policy.min_cohort: .*greater than or equal to 1"),
     ],
 )
@@ -116,3 +140,31 @@ def test_a_feature_that_is_none_is_named() -> None:
     assert isinstance(config.data, Impressions)
     with pytest.raises(InputError, match=r"data\.features: schema: unknown kind"):
         _ = config.data.schema_of_features
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("name", "../shop", "name: .*pattern"),
+        ("name", "shop\n", "name: .*pattern"),
+        ("seed", 2**31, "seed: .*less than or equal"),
+        ("slate_sizes", [], "slate_sizes: .*at least 1 item"),
+        ("slate_sizes", [64, 16], r"slate_sizes: .*rising order, each once, got \[64, 16\]"),
+        ("slate_sizes", [16, 16], "slate_sizes: .*rising order, each once"),
+        ("slate_sizes", [8192], "slate_sizes.0: .*less than or equal to 4096"),
+    ],
+)
+def test_what_the_manifest_would_refuse_at_the_end_is_refused_at_the_start(key: str, value: Any, words: str) -> None:
+    with pytest.raises(InputError, match=f"configuration: {words}"):
+        parse({**tomllib.loads(LEAST), key: value}, Path())
+
+
+def test_synthetic_slates_want_a_teacher() -> None:
+    with pytest.raises(InputError, match=r"configuration: Value error, student\.synthetic: only a teacher"):
+        parse({**tomllib.loads(LEAST), "teacher": [], "student": {"synthetic": 5}}, Path())
+
+
+@pytest.mark.parametrize("size", list(SIZES))
+def test_parameters_are_those_of_a_student(size: str) -> None:
+    student = Student([True, False], size)
+    assert sorted(PARAMETERS) == sorted(name for name, _ in student.named_parameters())

@@ -248,9 +248,13 @@ class Column(nn.Module):
         (Column(), r"scores: expected \[4\] of features \[4, 3\], got \[4, 4\]"),
         (Odd(lambda x, _: x - x.mean(dim=1, keepdim=True)), "the same with and without padding"),
         (Odd(lambda x, _: x / x.std(dim=1, keepdim=True)), "a column may be constant"),
+        (
+            Odd(lambda x, _: x).double(),
+            r"expected float32 weights, got torch.float64 in 'module\.\w+.*call \.float\(\)",
+        ),
         (Odd(lambda x, _: x[..., :2]), r"failed on features \[4, 3\] of ones: RuntimeError"),
     ],
-    ids=["an axis too many", "padding counts", "not finite", "raises"],
+    ids=["an axis too many", "padding counts", "not finite", "float64", "raises"],
 )
 def test_a_module_that_is_no_ranker_is_refused_before_it_is_converted(
     module: nn.Module, words: str, convert: Callable[[Ranker], bytes]

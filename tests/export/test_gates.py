@@ -240,6 +240,16 @@ def students(scores: Array, standards: Standards, **limits: Any) -> list[Verdict
     return found
 
 
+def test_a_few_slates_say_nothing_of_a_student() -> None:
+    """By chance alone all of n slates lie on one side with probability 2 / 2**n: 1/16 of five, 1/32 of six."""
+    for count, enough in ((1, False), (5, False), (6, True)):
+        few = SLATES.where(np.arange(count))
+        worst = -few.labels
+        (found,) = judge(few.labels, few, [], NOTHING, size_bytes=0, standards=Standards(None, worst))
+        assert found.passed is enough
+        assert ("too few" in found.words) is not enough
+
+
 @pytest.mark.parametrize("first_stage", [None, noisy(SLATES, 4.0, seed=3)])
 def test_a_student_is_held_against_its_teachers_gain(first_stage: Array | None) -> None:
     teacher, student = noisy(SLATES, 0.5), noisy(SLATES, 0.9)

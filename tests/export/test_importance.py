@@ -97,7 +97,7 @@ def test_features_without_columns_are_left_out_and_private_ones_are_marked() -> 
         rng.integers(0, 2, (4, 5)).astype(np.float32),
         np.ones((4, 5), np.float32),
     )
-    found = importance(lambda some: some.features.sum(axis=-1), slates, shop.SCHEMA, rng, repeats=1)
+    found = importance(lambda some: some.features.sum(axis=-1), slates, shop.SCHEMA, rng)
     assert sum(one.columns for one in found) == width
     assert all(one.columns for one in found)
     private = {one.feature: one.private for one in found}

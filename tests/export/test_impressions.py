@@ -17,7 +17,7 @@ from pocketrank.errors import ExtraMissingError, InputError
 from pocketrank.features.candidates import MAX_CANDIDATES, parse
 from pocketrank.features.encoding import encode
 from pocketrank.features.profile import History, profile
-from pocketrank.schema import Affinity, Category, Clock, Count, Fatigue, Number, Schema
+from pocketrank.schema import Affinity, Category, Clock, Count, Embedding, Fatigue, Number, Schema
 from pocketrank.store import Event, Limits
 from pocketrank_export.data import log as logs_of
 from pocketrank_export.data import tables
@@ -415,3 +415,63 @@ def test_an_impression_of_too_many_candidates_is_refused() -> None:
     logs.log(rows[:-1], SMALL)
     with pytest.raises(InputError, match=f"rows:2001: impression 'i': expected at most {MAX_CANDIDATES} rows"):
         logs.log(rows, SMALL)
+
+
+def test_half_a_character_is_no_name() -> None:
+    with pytest.raises(InputError, match="rows:1: user: expected 1 to 256 characters of Unicode"):
+        logs.log({**row, "user": "\ud800"} for row in logs.rows(1))
+
+
+def test_a_session_value_that_is_not_a_number_is_said_to_be_none() -> None:
+    rows = [{**row, "at_s": math.nan} for row in logs.rows(1)]
+    with pytest.raises(InputError, match=r"rows:1: impression 'i0': at_s: expected a number, got nan"):
+        logs.log(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("log.jsonl", '{"item": "a", "item": "b"}', "log.jsonl:1: expected one JSON object a line (a key twice"),
+        ("log.csv", "item;label\na;1\n", "log.csv:1: expected columns such as impression"),
+        ("log.csv", "item,label\na,1_0\n", "log.csv:2: label: expected a number, got '1_0'"),
+        ("log.csv", "item,look\na,1|1_0\n", "log.csv:2: look: expected numbers"),
+    ],
+)
+def test_text_that_could_be_taken_for_something_else_is_refused(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError) as caught:
+        list(
+            tables.rows(tmp_path / name, Schema((Number(name="price"), Embedding(name="look", width=2, to="context"))))
+        )
+    assert message in str(caught.value)
+
+
+def test_a_parquet_file_that_holds_a_column_twice_or_no_time_is_refused(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    schema = Schema((Number(name="price"),))
+    parquet.write_table(pa.table([[1.0], [9.0]], names=["label", "label"]), tmp_path / "twice.parquet")
+    with pytest.raises(InputError, match=r"twice\.parquet: expected columns of different names"):
+        list(tables.rows(tmp_path / "twice.parquet", schema))
+    late = pa.array([1 << 62], pa.timestamp("us"))
+    parquet.write_table(pa.table({"at_s": late}), tmp_path / "late.parquet")
+    with pytest.raises(InputError, match=r"late\.parquet: expected Parquet"):
+        list(tables.rows(tmp_path / "late.parquet", schema))
+
+
+def test_a_few_bytes_of_parquet_do_not_become_a_long_text_in_each_row(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path, schema, count = tmp_path / "log.parquet", Schema((Number(name="price"),)), 5_000
+    for size, fits in ((tables.MAX_TEXT_BYTES, True), (tables.MAX_TEXT_BYTES + 1, False)):
+        parquet.write_table(pa.table({"item": ["x" * size] * count}), path, compression="zstd")
+        assert path.stat().st_size < size * count / 1_000
+        if fits:
+            assert sum(len(row["item"]) for _, row in tables.rows(path, schema)) == size * count
+            continue
+        with pytest.raises(InputError, match=f"item: expected texts of at most {size - 1} bytes, got one of {size}"):
+            next(tables.rows(path, schema))

@@ -148,6 +148,9 @@ def test_a_query_in_two_files_is_found(tmp_path: Path) -> None:
         ("1 qid:1 2:1e39\n", "feature 2: expected a finite float32, got '1e39'"),
         ("1 qid:1 2:\n", "feature 2: expected a finite float32, got ''"),
         ("1 qid:1 2:a\n", "feature 2: expected a finite float32, got 'a'"),
+        ("1 qid:1 2:1_0\n", "feature 2: expected a finite float32, got '1_0'"),
+        ("1_0 qid:1 2:1\n", "label: expected a whole number from 0 to 31, got '1_0'"),
+        ("1 qid:1 2:1 # a\r0 qid:1 2:2\n", r"train.txt:1: a line ends in \r alone"),
         ("1 qid:1 2\n", "train.txt:1: expected <feature>:<value>, such as 3:0.1, got '2'"),
         ("1 qid:1 -1:1\n", "expected <feature>:<value>, such as 3:0.1, got '-1:1'"),
         ("1 qid:1 \N{ARABIC-INDIC DIGIT TWO}:1\n", "expected <feature>:<value>"),
@@ -194,3 +197,11 @@ def test_what_can_not_be_read_is_an_input_error(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(letor, "MAX_ROWS", 2)
     with pytest.raises(InputError, match="5: expected at most 2 rows"):
         read([write(tmp_path, LINES)])
+
+
+def test_a_mark_of_byte_order_and_line_ends_of_windows_change_nothing(tmp_path: Path) -> None:
+    (tmp_path / "marked.txt").write_bytes(b"\xef\xbb\xbf" + LINES.replace("\n", "\r\n").encode())
+    (marked,), plain = read([tmp_path / "marked.txt"]), one(tmp_path, LINES)
+    assert marked.groups == plain.groups
+    np.testing.assert_array_equal(marked.slates.features, plain.slates.features)
+    np.testing.assert_array_equal(marked.slates.labels, plain.slates.labels)

@@ -16,7 +16,7 @@ from torch import nn
 
 from pocketrank_export.conversion.ranking import to_tflite_rank
 from pocketrank_export.quantization.layers import Calibration, layers, ranges
-from pocketrank_export.quantization.sensitivity import Damage, damages, noise, sensitive
+from pocketrank_export.quantization.sensitivity import SHARE, Damage, damages, noise, sensitive
 from pocketrank_export.student import Student, standardise
 from tests.export import heads
 
@@ -146,16 +146,16 @@ def test_sensitive_layers_by_table(found: list[Damage], expected: tuple[str, ...
 noises = st.lists(st.tuples(st.integers(1, 10_000), st.floats(0, 1e3)), min_size=1, max_size=12)
 
 
-@given(rows=noises, share=st.floats(0, 1))
-def test_what_stays_in_float_is_no_more_than_the_share_asks_for(rows: list[tuple[int, float]], share: float) -> None:
+@given(rows=noises)
+def test_what_stays_in_float_is_no_more_than_the_share_asks_for(rows: list[tuple[int, float]]) -> None:
     found = [Damage(f"layer_{index}", size, value) for index, (size, value) in enumerate(rows)]
-    left = sensitive(found, share)
+    left = sensitive(found)
     kept = [damage for damage in found if damage.layer not in left]
     total = sum(damage.noise for damage in found)
     remaining = sum(damage.noise for damage in kept)
     assert kept
-    assert remaining <= share * total * (1 + 1e-9) or len(kept) == 1
+    assert remaining <= SHARE * total * (1 + 1e-9) or len(kept) == 1
     if left:
         last = next(damage for damage in found if damage.layer == left[-1])
-        assert remaining + last.noise > share * total * (1 - 1e-9), "one fewer would not do"
+        assert remaining + last.noise > SHARE * total * (1 - 1e-9), "one fewer would not do"
         assert last.per_weight >= max(damage.per_weight for damage in kept)

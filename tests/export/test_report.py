@@ -352,8 +352,11 @@ def test_sentences_follow_the_figures() -> None:
     assert "fails on the test part" in wording.headline(dataclasses.replace(it, failures={"tflite-runtime": "it died"}))
     assert wording.headline(it) == "shop keeps 94.8 % of its teacher's gain, and passes every gate."
     assert wording.over(dataclasses.replace(it, baseline="random order")) == "random order"
-    assert (wording.signed(-0.0004), wording.fine(-0.0004), wording.three(-0.0)) == ("0.000", "−0.0004", "0.000")
-    assert (wording.size(999), wording.size(30303), wording.size(2.5e9)) == ("999 B", "30.3 kB", "2.5 GB")
+    assert (wording.signed(-0.0004), wording.signed(-0.0006)) == ("0.000", "−0.001")
+    assert (wording.fine(-0.0004), wording.three(-0.0004)) == ("−0.0004", "0.000")
+    assert [wording.size(count) for count in (0, 999, 2_000, 30_303, 184_220, 999_999, 2.5e9)] == [
+        "0 B", "999 B", "2 kB", "30.3 kB", "184 kB", "1 MB", "2.5 GB",
+    ]  # fmt: skip
     assert (wording.microseconds(999.4), wording.microseconds(1500)) == ("999 µs", "1.50 ms")
     assert (wording.short(0), wording.short(-1e-7), wording.short(30303)) == ("0", "−1e−07", "30,303")
 

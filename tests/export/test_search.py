@@ -219,6 +219,17 @@ def test_measure_compares_with_the_float_model_slate_by_slate() -> None:
     assert (found.finite, found.p50_us, found.size_bytes, found.error) == (True, 5.0, 7, None)
 
 
+def test_pairs_that_the_float_model_ties_say_nothing_of_a_recipe() -> None:
+    """As the gate of the same limit has it: a recipe that it would pass is not left out beforehand."""
+    reference, labels = np.array([[2, 1, 1, 0]] * 3, np.float32), np.eye(3, 4, dtype=np.float32)
+    found = measure(
+        "weight_int8", NEW, np.array([[2, 1, 1.001, 0]] * 3, np.float32), p50_us=5.0, size_bytes=7, reference=reference,
+        slates=Slates(np.zeros((3, 4, 1), np.float32), labels, np.ones((3, 4), np.float32)),
+        rng=np.random.default_rng(0),
+    )  # fmt: skip
+    assert found.kendall_tau == 1.0
+
+
 def test_measure_says_where_scores_are_not_finite() -> None:
     ones = np.ones((2, 3), np.float32)
     found = measure(

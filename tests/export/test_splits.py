@@ -224,3 +224,8 @@ def test_parts_that_can_not_be_compared_are_refused() -> None:
         check_split(split_of(test=other), "group")
     with pytest.raises(InputError, match="the data has no times; check the split by group"):
         check_split(split_of(train=without_times(dataset(["a"]))), "time")
+
+
+def test_shares_that_leave_nothing_by_time_are_both_named() -> None:
+    with pytest.raises(InputError, match=r"validation: 0\.6 of the slates and the test's 6 leave none"):
+        by_time(dataset([f"g{at}" for at in range(10)], list(range(10))), validation=0.6, test=0.6)

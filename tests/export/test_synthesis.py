@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from pocketrank_export.student import Student
 from pocketrank_export.training import synthesis
 from pocketrank_export.training.fit import fit
 from pocketrank_export.training.recipe import Recipe
-from pocketrank_export.training.synthesis import Mixing, Partners, synthesise
+from pocketrank_export.training.synthesis import synthesise
 
 WIDTH = 4
 
@@ -36,89 +36,70 @@ def slates(seed: int, count: int = 6, size: int = 9) -> Slates:
     return Slates(features * mask[..., None], labels, mask)
 
 
-def origin(made: Slates, row: int) -> int:
-    """The real slate that a synthetic one was made of, by its own column."""
-    return int(made.features[row, made.mask[row] > 0][0, -1]) - 1
-
-
-@given(st.integers(0, 10_000))
-def test_each_crossed_value_is_one_of_its_column_in_the_same_slate(seed: int) -> None:
+@given(st.integers(0, 10_000), st.integers(1, 9))
+def test_the_first_half_is_of_values_of_real_candidates_and_the_lengths_are_those_of_real_slates(
+    seed: int, count: int
+) -> None:
     real = slates(seed)
-    made = synthesise(real, np.random.default_rng(seed), 8)
-    for row in range(8):
-        source = origin(made, row)
-        np.testing.assert_array_equal(made.mask[row], real.mask[source])
-        held = made.mask[row] > 0
-        for column in range(WIDTH):
-            values = real.features[source, real.mask[source] > 0, column]
-            assert np.isin(made.features[row, held, column], values).all()
-
-
-@given(st.integers(0, 10_000))
-def test_a_crossed_candidate_is_of_two_real_ones(seed: int) -> None:
-    real = slates(seed)
-    made = synthesise(real, np.random.default_rng(seed), 4)
-    for row in range(4):
-        source = origin(made, row)
-        for place in np.flatnonzero(made.mask[row]):
-            mixed = made.features[row, place]
-            alike = mixed == real.features[source]
-            first = alike[place]
-            others = alike[real.mask[source] > 0] | first
-            assert others.all(axis=1).any(), "what is not of the candidate in its place is of one other"
-
-
-@given(st.integers(0, 10_000), st.sampled_from(get_args(Partners)))
-def test_each_interpolated_candidate_lies_between_two_real_ones(seed: int, partners: Partners) -> None:
-    real = slates(seed, count=3, size=5)
-    made = synthesise(real, np.random.default_rng(seed), 4, mixing="interpolation", partners=partners)
-    ends = real.features[real.mask > 0]
-    low = np.minimum(ends[:, None], ends[None])
-    high = np.maximum(ends[:, None], ends[None])
-    for mixed in made.features[made.mask > 0]:
-        inside = ((low <= mixed) & (mixed <= high)).all(axis=2)
-        # One share for all features: what is left of the one end is proportional to the way to the other.
-        way, gone = ends[None] - ends[:, None], mixed - ends[:, None]
-        share = np.clip((way * gone).sum(-1) / np.maximum((way * way).sum(-1), 1e-9), 0, 1)
-        error = np.abs(gone - share[..., None] * way).max(axis=-1)
-        assert error[inside].min() < 1e-3
-
-
-def test_mixtures_are_new_and_use_both_parents_alike() -> None:
-    real = slates(3, count=4, size=40)
-    real = real.where(real.mask.sum(axis=1) >= 20)
-    for mixing in get_args(Mixing):
-        made = synthesise(real, np.random.default_rng(0), 50, mixing=mixing)
-        rows = [origin(made, row) for row in range(50)]
-        assert set(rows) == set(np.flatnonzero(real.mask.any(axis=1)))
-        same = (made.features == real.features[rows])[made.mask > 0][:, :-1]
-        # A coin for each feature; a candidate may be its own partner.
-        expected = 0.5 if mixing == "crossover" else 0.0
-        assert same.mean() == pytest.approx(expected, abs=0.06)
-        assert same.all(axis=1).mean() == pytest.approx(expected**3, abs=0.06)
-
-
-def test_partners_of_the_slate_keep_what_is_alike_within_it_and_any_partner_does_not() -> None:
-    real = slates(4, count=5)
-    kept, broken = (
-        synthesise(real, np.random.default_rng(1), 30, partners=partners) for partners in get_args(Partners)
-    )
-    assert all(len(set(row[real_ > 0, -1])) == 1 for row, real_ in zip(kept.features, kept.mask, strict=True))
-    assert any(len(set(row[real_ > 0, -1])) > 1 for row, real_ in zip(broken.features, broken.mask, strict=True))
+    made = synthesise(real, np.random.default_rng(seed), count)
+    assert len(made) == count
+    masks = {row.tobytes() for row in real.mask if row.any()}
+    assert all(row.tobytes() in masks for row in made.mask)
+    crossed = made.where(np.arange(count - count // 2))
     for column in range(WIDTH):
         values = real.features[..., column][real.mask > 0]
-        assert np.isin(broken.features[..., column][broken.mask > 0], values).all()
+        assert np.isin(crossed.features[..., column][crossed.mask > 0], values).all()
 
 
-@pytest.mark.parametrize("mixing", get_args(Mixing))
-def test_neither_labels_nor_padding_are_read(mixing: Mixing) -> None:
+def test_crossing_takes_each_feature_by_a_coin_from_one_of_two_candidates() -> None:
+    """Of every candidate the columns are powers of one number, so that one tells who it is from."""
+    identity = np.arange(1.0, 201.0).reshape(5, 40)
+    features = np.stack([identity, 2 * identity, 3 * identity, 4 * identity], axis=-1).astype(np.float32)
+    real = Slates(features, np.zeros((5, 40), np.float32), np.ones((5, 40), np.float32))
+    made = synthesise(real, np.random.default_rng(0), 200)
+    owners = made.features[:100] / np.arange(1, WIDTH + 1, dtype=np.float32)
+    of_place = np.isclose(owners, np.sort(owners, axis=-1)[..., :1]) | np.isclose(
+        owners, owners.max(axis=-1)[..., None]
+    )
+    assert of_place.all(), "two parents at most"
+    mixed = owners.min(axis=-1) != owners.max(axis=-1)
+    # Of four coins, all alike in one of eight.
+    assert mixed.mean() == pytest.approx(1 - 0.5**3, abs=0.02)
+    slate = (owners - 1) // 40
+    assert (slate.min(axis=-1) != slate.max(axis=-1))[mixed].mean() == pytest.approx(0.8, abs=0.03), "of any slate"
+
+
+def test_noise_is_normal_with_a_part_of_each_columns_deviation_and_leaves_constant_columns() -> None:
+    rng = np.random.default_rng(1)
+    features = (rng.normal(size=(1, 400, WIDTH)) * (0.5, 1.0, 50.0, 0.0) + (0, 5, 0, 7.1)).astype(np.float32)
+    ones = np.ones((1, 400), np.float32)
+    made = synthesise(Slates(features, ones, ones), np.random.default_rng(2), 100)
+    noise = made.features[50:] - features[0]
+    deviation = features[0].std(axis=0)
+    # A factor that is uniform from 0 to 1 has the second moment 1/3; of a normal, the fourth moment is 3.
+    np.testing.assert_allclose((noise[..., :3] ** 2).mean(axis=(0, 1)), deviation[:3] ** 2 / 3, rtol=0.05)
+    np.testing.assert_allclose(
+        (noise[..., :3] ** 4).mean(axis=(0, 1)), deviation[:3] ** 4 * 3 / 5, rtol=0.15, err_msg="the factor is drawn"
+    )
+    assert abs(noise[..., :3].mean(axis=(0, 1)) / deviation[:3]).max() < 0.02
+    assert not noise[..., 3].any()
+
+
+def test_neither_labels_nor_padding_are_read() -> None:
     real = slates(5)
     padded = real.features + 1e6 * (1 - real.mask[..., None])
     other = dataclasses.replace(real, features=padded, labels=np.full_like(real.labels, np.nan))
-    one, two = (synthesise(given_, np.random.default_rng(2), 20, mixing=mixing) for given_ in (real, other))
+    one, two = (synthesise(given_, np.random.default_rng(2), 20) for given_ in (real, other))
     np.testing.assert_array_equal(one.features, two.features)
     assert not one.features[one.mask == 0].any()
     assert not one.labels.any()
+
+
+def test_the_real_slates_stay_as_they_are() -> None:
+    real = slates(5)
+    before = real.features.copy()
+    synthesise(real, np.random.default_rng(2), 20)
+    np.testing.assert_array_equal(real.features, before)
 
 
 def test_they_join_with_real_slates_that_have_every_field() -> None:
@@ -140,8 +121,6 @@ def test_they_join_with_real_slates_that_have_every_field() -> None:
     [
         ({"count": 0}, "count"),
         ({"count": synthesis.MAX_NUMBERS // (9 * WIDTH) + 1}, "count"),
-        ({"mixing": "noise"}, "mixing"),
-        ({"partners": "all"}, "partners"),
         ({"slates": dataclasses.replace(slates(0), mask=np.zeros((6, 9), np.float32))}, "slates"),
     ],
 )

@@ -1,6 +1,7 @@
 """Fitting: what is measured, when it stops, and what it leaves behind."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -200,7 +201,7 @@ def test_torchs_own_state_is_left_as_it_was() -> None:
     [
         {"epochs": 0},
         {"batch": 0},
-        {"patience": 0},
+        {"patience": -1},
         {"learning_rate": 0.0},
         {"learning_rate": float("nan")},
         {"weight_decay": -0.1},
@@ -210,3 +211,28 @@ def test_torchs_own_state_is_left_as_it_was() -> None:
 def test_a_recipe_out_of_its_bounds_is_refused(change: dict[str, float]) -> None:
     with pytest.raises(InputError, match="expected"):
         dataclasses.replace(RECIPE, **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("epochs", "batch"), [(10, 60), (5, 30), (1, 6), (2, 12), (1, 60), (9, 60), (11, 60)])
+def test_any_number_of_steps_makes_a_fit(epochs: int, batch: int) -> None:
+    assert (
+        fit(student(), slates(1), slates(2), dataclasses.replace(RECIPE, epochs=epochs, batch=batch, patience=99)) > 0
+    )
+
+
+def test_without_patience_all_epochs_run_and_the_last_is_kept() -> None:
+    """What is learned is the opposite of what is validated, so that the first epoch is the best."""
+    seen: list[float] = []
+
+    class Curve:
+        def log(self, step: int, values: Mapping[str, float]) -> None:
+            assert step == len(seen) + 1
+            seen.append(values["validation_ndcg_at_10"])
+
+    taught, validation = slates(1), slates(2)
+    taught = dataclasses.replace(taught, labels=(1 - taught.labels) * taught.mask)
+    model = student()
+    reached = fit(model, taught, validation, dataclasses.replace(RECIPE, epochs=8, patience=0), log=Curve())
+    assert len(seen) == 8
+    assert max(seen) > seen[-1]
+    assert reached == seen[-1] == pytest.approx(ndcg_each(score(model, validation), validation).mean())

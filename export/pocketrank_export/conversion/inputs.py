@@ -37,15 +37,18 @@ def prepared(ranker: Ranker) -> Ranker:
     """A copy of a ranker in evaluation mode that can be converted, as far as running it in PyTorch tells.
 
     Raises:
-        InputError: The name of an input would be given twice; or the ranker fails, gives scores of another shape than
-            the mask's, or others when the slate is padded,
-            or some that are not finite.
+        InputError: The name of an input would be given twice; a weight is not float32; or the ranker fails, gives
+            scores of another shape than the mask's, or others when the slate is padded, or some that are not finite.
     """
     inputs = [input_name(name) for name in ranker.trainable]
     states = [state_name(name, kind) for name in ranker.trainable for kind in STATES]
     if twice := [name for name, count in Counter([*RESERVED, *inputs, *states]).items() if count > 1]:
         raise InputError(f"trainable: more than one input would be {twice}, '.' and '_' being the same; rename these")
     copied = deepcopy(ranker).eval()
+    kinds = {name: value.dtype for name, value in copied.state_dict().items() if value.is_floating_point()}
+    if other := {name: kind for name, kind in kinds.items() if kind != torch.float32}:
+        name, kind = next(iter(other.items()))
+        raise InputError(f"ranker: expected float32 weights, got {kind} in {name!r}; call .float() on the module")
     _probe(copied)
     return copied
 

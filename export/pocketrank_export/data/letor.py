@@ -22,6 +22,7 @@ from pocketrank.features.candidates import MAX_CANDIDATES
 from pocketrank.schema import LARGEST, MAX_FEATURES, MAX_TEXT, Number, Schema
 from pocketrank_export.data.dataset import Dataset
 from pocketrank_export.data.slates import Slates
+from pocketrank_export.data.tables import plain_float
 
 MAX_LINE_BYTES: Final = 1 << 16
 """A line of ``MAX_FEATURES`` features takes a quarter of it."""
@@ -143,7 +144,11 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             for at, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
                 if len(line) > MAX_LINE_BYTES:
                     raise InputError(f"{path}:{at}: expected a line of at most {MAX_LINE_BYTES} bytes; is it text?")
-                yield at, line.decode()
+                # Spreadsheets put a mark of byte order in front.
+                text = line.decode("utf-8-sig" if at == 1 else "utf-8")
+                if "\r" in text.rstrip("\r\n"):
+                    raise InputError(f"{path}:{at}: a line ends in \\r alone; end lines in \\n")
+                yield at, text
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror}); name a LETOR or SVMlight file") from error
     except UnicodeDecodeError as error:
@@ -174,7 +179,7 @@ def _add_to_query(where: str, query: str, rows: _Rows, seen: set[str]) -> None:
 
 def _grade(where: str, word: str) -> int:
     try:
-        grade = float(word)
+        grade = plain_float(word)
     except ValueError:
         grade = math.nan
     if not (0 <= grade <= MAX_GRADE and grade == int(grade)):
@@ -194,7 +199,7 @@ def _add_features(where: str, words: Iterable[str], rows: _Rows) -> None:
         if number <= before:
             raise InputError(f"{where}: feature {number}: stands after {before}; write features in rising order, once")
         try:
-            value = float(text)
+            value = plain_float(text)
         except ValueError:
             value = math.nan
         if not abs(value) <= LARGEST:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -147,6 +148,8 @@ def _check_same(id_: str, where: str, first: Mapping[str, Any], place: str, row:
     session = {name for name in first.keys() | row.keys() if name.startswith(CONTEXT)}
     for name in ("at_s", "user", "query", "utc_offset_s", *sorted(session)):
         one, other = first.get(name), row.get(name)
+        if isinstance(other, float) and math.isnan(other):
+            raise InputError(f"{place}: impression {id_!r}: {name}: expected a number, got {other}; leave it empty")
         if one != other:
             wanted = f"{one!r:.80} as in {where}"
             raise InputError(f"{place}: impression {id_!r}: {name}: expected {wanted}, got {other!r:.80}")
@@ -164,8 +167,9 @@ def _text(where: str, row: Mapping[str, Any], name: str) -> str:
         raise InputError(f"{where}: {name}: expected a name or a whole number, got {said(value)}")
     # Python writes out no number of thousands of digits.
     text = str(value) if isinstance(value, str) or abs(value) < 1 << 64 else ""
-    if not 0 < len(text) <= MAX_TEXT:
-        raise InputError(f"{where}: {name}: expected 1 to {MAX_TEXT} characters, got {said(value)}")
+    # JSON can escape half a character, which no encoding has.
+    if not 0 < len(text) <= MAX_TEXT or (not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text)):
+        raise InputError(f"{where}: {name}: expected 1 to {MAX_TEXT} characters of Unicode, got {said(value)}")
     return text
 
 

@@ -38,6 +38,8 @@ def by_time(data: Dataset, *, validation: float = SHARE, test: float | Dataset =
     rest, tested = (data, test) if isinstance(test, Dataset) else _cut_time(data, data.at_s, "test", test)
     assert rest.at_s is not None
     share = validation * len(data) / len(rest)
+    if share >= 1.0 > validation:
+        raise InputError(f"validation: {validation} of the slates and the test's {len(tested)} leave none; take less")
     train, validated = _cut_time(rest, rest.at_s, "validation", share)
     return Split(train, validated, tested)
 

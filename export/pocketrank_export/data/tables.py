@@ -16,6 +16,8 @@ MAX_ROWS: Final = 10_000_000
 """Of all files that are read together."""
 MAX_LINE_BYTES: Final = 1 << 20
 """Of a line of JSONL."""
+MAX_TEXT_BYTES: Final = 1 << 12
+"""Of one text of a Parquet file; names and words take a quarter of it."""
 MAX_COLUMNS: Final = 10_000
 """Of a CSV or Parquet file."""
 CONTEXT: Final = "context."
@@ -105,14 +107,25 @@ def _cast(feature: Number | Flag | Category | Categories | Embedding | Clock) ->
         case Categories():
             return lambda text: text.split(SEPARATOR)
         case Embedding():
-            return lambda text: [float(part) for part in text.split(SEPARATOR)]
+            return lambda text: [plain_float(part) for part in text.split(SEPARATOR)]
         case _:
             return _number
 
 
+def plain_float(text: str) -> float:
+    """``float``, but of what other tools take for a number, too: Python reads 1_0 as ten.
+
+    Raises:
+        ValueError: It is no number.
+    """
+    if "_" in text:
+        raise ValueError(text)
+    return float(text)
+
+
 def _number(text: str) -> float | int:
     """A number; a whole one where it is written so."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else float(text)
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else plain_float(text)
 
 
 def _truth(text: str) -> bool:
@@ -131,7 +144,7 @@ def _jsonl(path: Path, casts: Mapping[str, _Cast]) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                found = json.loads(line, parse_constant=no_constant)
+                found = json.loads(line, parse_constant=no_constant, object_pairs_hook=_once)
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{where}: expected one JSON object a line ({error})") from error
             if not isinstance(found, dict):
@@ -139,6 +152,14 @@ def _jsonl(path: Path, casts: Mapping[str, _Cast]) -> Iterator[Row]:
                     f"{where}: expected a JSON object of columns, got {line.decode(errors='replace')!r:.80}"
                 )
             yield where, {name: found[name] for name in casts.keys() & found.keys() if found[name] is not None}
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, none of whose keys stands twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError(f"a key twice among {[name for name, _ in pairs]!s:.200}")
+    return found
 
 
 def _csv(path: Path, casts: Mapping[str, _Cast]) -> Iterator[Row]:
@@ -150,6 +171,10 @@ def _csv(path: Path, casts: Mapping[str, _Cast]) -> Iterator[Row]:
             if len(set(head)) != len(head) or len(head) > MAX_COLUMNS:
                 raise InputError(
                     f"{path}:1: expected at most {MAX_COLUMNS} columns of different names, got {head!s:.300}"
+                )
+            if head and not casts.keys() & set(head):
+                raise InputError(
+                    f"{path}:1: expected columns such as {', '.join(NAMES)}, commas between, got {head!s:.300}"
                 )
             for texts in filter(None, reader):
                 where = f"{path}:{reader.line_num}"
@@ -183,13 +208,39 @@ def _parquet(path: Path, casts: Mapping[str, _Cast]) -> Iterator[Row]:
     at = 0
     try:
         with parquet.ParquetFile(path) as file:
+            texts = [
+                field.name
+                for field in file.schema_arrow
+                if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+            ]
+        # Kept as a dictionary, a few bytes on the disk can't become a long text in each of many rows.
+        with parquet.ParquetFile(path, read_dictionary=texts) as file:
             if file.metadata.num_rows > MAX_ROWS or file.metadata.num_columns > MAX_COLUMNS:
                 found = f"{file.metadata.num_rows} and {file.metadata.num_columns}"
                 raise InputError(f"{path}: expected at most {MAX_ROWS} rows and {MAX_COLUMNS} columns, got {found}")
             columns = [name for name in file.schema_arrow.names if name in casts]
+            if len(set(columns)) != len(columns):
+                raise InputError(f"{path}: expected columns of different names, got {columns!s:.300}")
             for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
-                for row in batch.to_pylist():
+                for row in _short(path, batch).to_pylist():
                     at += 1
                     yield f"{path}:{at}", {name: value for name, value in row.items() if value is not None}
-    except pa.ArrowException as error:
+    # Texts that are not UTF-8, and times beyond the year 9999.
+    except (pa.ArrowException, UnicodeDecodeError, OverflowError) as error:
         raise InputError(f"{path}: expected Parquet ({error!s:.200})") from error
+
+
+def _short(path: Path, batch: Any) -> Any:
+    """A batch whose texts stand in full; refused first where one is too long."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    for place, name in enumerate(batch.schema.names):
+        column = batch.column(place)
+        if not pa.types.is_dictionary(column.type):
+            continue
+        longest = compute.max(compute.binary_length(column.dictionary)).as_py() or 0
+        if longest > MAX_TEXT_BYTES:
+            raise InputError(f"{path}: {name}: expected texts of at most {MAX_TEXT_BYTES} bytes, got one of {longest}")
+        batch = batch.set_column(place, name, column.dictionary_decode())
+    return batch

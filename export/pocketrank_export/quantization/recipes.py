@@ -91,7 +91,7 @@ def quantize(content: bytes, recipe: str, calibration: Calibration | None = None
         slates = check_calibration(content, calibration, recipe)
         if recipe == "static_int8":
             return apply(content, chosen, arithmetic, ranges(content, chosen, slates))
-        left = sensitive(damages(content, chosen, slates, arithmetic))
+        left = sensitive(damages(content, chosen, slates))
         return apply(content, [layer for layer in chosen if layer.name not in left], arithmetic)
 
 

@@ -21,8 +21,8 @@ from pocketrank.errors import GateError, InputError, PocketRankError
 from pocketrank.features.profile import Array
 from pocketrank.metrics import Interval, bootstrap
 from pocketrank_export.data.slates import Slates
-from pocketrank_export.evaluation import kendall_tau, ndcg_each
-from pocketrank_export.gates import Limits
+from pocketrank_export.evaluation import ndcg_each
+from pocketrank_export.gates import Limits, order_kept
 
 SIZE_WEIGHT: Final = 0.25
 """Exponent of the size in the cost."""
@@ -40,7 +40,7 @@ class Measured:
         runtime: Name of the runtime's distribution.
         size_bytes: Of the file, > 0.
         finite: Whether all scores are; where they are not, no other figure of the scores counts.
-        kendall_tau: Mean over slates, to the float model.
+        kendall_tau: To the float model, as ``gates.order_kept`` measures it.
         ndcg: nDCG@10.
         ndcg_float: Of the float model, on the same slates.
         loss: Paired difference float less quantized, as a share of ``ndcg_float``, with its 95 % interval.
@@ -189,7 +189,7 @@ def measure(
         runtime,
         size_bytes,
         finite=True,
-        kendall_tau=kendall_tau(scores, reference, slates.mask),
+        kendall_tau=order_kept(scores, reference, slates.mask),
         ndcg=float(found.mean()),
         ndcg_float=whole,
         loss=bootstrap((exact - found) / whole if whole > 0 else exact - found, rng),

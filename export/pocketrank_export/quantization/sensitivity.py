@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pocketrank.features.profile import Array
 from pocketrank.runtime import Model
 from pocketrank_export.quantization.arithmetic import Arithmetic, apply
-from pocketrank_export.quantization.layers import Calibration, Layer, check_calibration, ranges
+from pocketrank_export.quantization.layers import Calibration, Layer, check_calibration
 
 SHARE: Final = 0.5
 """Of the damage of all layers together: what those that are quantized may cause."""
@@ -39,16 +39,13 @@ class Damage:
         return self.noise / self.size
 
 
-def damages(
-    content: bytes, measured: Sequence[Layer], calibration: Calibration, arithmetic: Arithmetic = Arithmetic.STORED
-) -> list[Damage]:
-    """Measure layers one by one, in the runtime of this environment.
+def damages(content: bytes, measured: Sequence[Layer], calibration: Calibration) -> list[Damage]:
+    """Measure layers one by one, quantized as ``Arithmetic.STORED`` does, in the runtime of this environment.
 
     Args:
         content: A float TFLite file.
         measured: Of its layers (``layers.layers``).
         calibration: Real slates: calls of signatures whose inputs hold ``mask`` and whose outputs hold ``scores``.
-        arithmetic: How a layer would be quantized.
 
     Returns:
         Most noise a weight first; ties in the order of ``measured``.
@@ -57,14 +54,11 @@ def damages(
         InputError: The slates don't fit.
     """
     slates = check_calibration(content, calibration, "sensitivity")
-    seen = ranges(content, measured, slates) if arithmetic is Arithmetic.STATIC else None
     exact, mask = _scores(content, slates)
-    found = [
-        Damage(
-            layer.name, layer.size, noise(_scores(apply(content, [layer], arithmetic, seen), slates)[0], exact, mask)
-        )
-        for layer in measured
-    ]
+    found = []
+    for layer in measured:
+        scores, _ = _scores(apply(content, [layer], Arithmetic.STORED), slates)
+        found.append(Damage(layer.name, layer.size, noise(scores, exact, mask)))
     return sorted(found, key=lambda damage: -damage.per_weight)
 
 
@@ -79,21 +73,20 @@ def noise(scores: Array, exact: Array, mask: Array) -> float:
     return power / variance if variance > 0 else float("inf")
 
 
-def sensitive(found: Iterable[Damage], share: float = SHARE) -> tuple[str, ...]:
-    """Layers to leave in float: those with most noise a weight, until the others cause at most ``share`` of it all.
+def sensitive(found: Iterable[Damage]) -> tuple[str, ...]:
+    """Layers to leave in float: those with most noise a weight, until the others cause at most ``SHARE`` of it all.
 
     The errors of layers are independent roundings, so that their noise adds up. It is counted by the weight, because
     that is what a layer in float costs. At least one layer is quantized, the one with least noise a weight.
 
     Args:
         found: Damage of each layer alone.
-        share: Of the sum of all noise, 0 to 1.
 
     Returns:
         Names, most noise a weight first; none where no layer does damage.
     """
     ranked = sorted(found, key=lambda damage: -damage.per_weight)
-    allowed = share * sum(damage.noise for damage in ranked if np.isfinite(damage.noise))
+    allowed = SHARE * sum(damage.noise for damage in ranked if np.isfinite(damage.noise))
     left: list[str] = []
     for at, damage in enumerate(ranked[:-1]):
         if sum(other.noise for other in ranked[at:]) <= allowed:

@@ -7,21 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pocketrank_export.report.calibration import Bin
-from pocketrank_export.report.plots import NARROW, WIDE, Kind
+from pocketrank_export.report.plots import WIDE, Kind, frame
 from pocketrank_export.report.svg import Scale, drawing, element, line, marked, spread, text, ticks, tip
 
 _SMALL = 4  # from a label's middle down to its baseline
 _GAP = 13  # between the middles of letters
 _LEAST = 0.01  # of nDCG that an axis spans: what is closer together looks so
 _LEGEND = 36  # characters of a name in a legend
-
-
-@dataclass(frozen=True)
-class Plot:
-    """One plot as inline SVG, drawn for a page and for a phone; the style sheet shows the one that fits."""
-
-    wide: str
-    narrow: str
 
 
 @dataclass(frozen=True)
@@ -34,11 +26,6 @@ class Point:
     mean: float
     low: float
     high: float
-
-
-def both(draw: Callable[[float], str]) -> Plot:
-    """A plot for each width."""
-    return Plot(draw(WIDE), draw(NARROW))
 
 
 def scatter(points: Sequence[Point], label: str, width: float, show_size: Callable[[float], str]) -> str:
@@ -59,7 +46,7 @@ def scatter(points: Sequence[Point], label: str, width: float, show_size: Callab
     values = ticks(low - spare, high + spare, 5)
     x = Scale(marks[0], marks[-1], 52, width - 26, log=True)
     y = Scale(values[0], values[-1], plot_height - 46, 14)
-    parts = _frame(x, y, marks, [show_size(mark) for mark in marks], values, plot_height)
+    parts = frame(x, y, marks, [show_size(mark) for mark in marks], values, plot_height)
     parts.append(text("size", (x.start + x.end) / 2, plot_height - 8, class_="tick", text_anchor="middle"))
     letters: list[str] = []
     places = [(x(point.size_bytes), y(point.mean)) for point in points]
@@ -86,7 +73,7 @@ def reliability(bins: Sequence[Bin], label: str, width: float) -> str:
     x = Scale(marks[0], marks[-1], 52, width - 26)
     y = Scale(marks[0], marks[-1], height - 46, 26)
     words = marked(marks)
-    parts = _frame(x, y, marks, words, marks, height)
+    parts = frame(x, y, marks, words, marks, height)
     parts.append(text("observed share", 4, 11, class_="tick"))
     parts.append(text("predicted share", (x.start + x.end) / 2, height - 8, class_="tick", text_anchor="middle"))
     same = line(x.start, y.start, x.end, y.end, "reference")
@@ -149,18 +136,3 @@ def _rounds(low: float, high: float, most: int) -> tuple[float, ...]:
         if len(marks) <= most:
             break
     return tuple(marks)
-
-
-def _frame(
-    x: Scale, y: Scale, marks: Sequence[float], words: Sequence[str], values: Sequence[float], height: float
-) -> list[str]:
-    """Horizontal lines with their values on the left, and the values of ``marks`` below."""
-    parts = []
-    for value, said in zip(values, marked(values), strict=True):
-        parts.append(line(x.start, y(value), x.end, y(value), "grid"))
-        parts.append(text(said, x.start - 10, y(value) + _SMALL, class_="tick", text_anchor="end"))
-    parts += [
-        text(said, x(mark), height - 26, class_="tick", text_anchor="middle")
-        for mark, said in zip(marks, words, strict=True)
-    ]
-    return parts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,6 +16,7 @@ from pocketrank_export.gates import Verdict
 from pocketrank_export.report.calibration import Calibration
 from pocketrank_export.report.importance import Importance
 
+T = TypeVar("T")
 Kind = Literal["baseline", "teacher", "student", "runtime"]
 """What ranks without a model; what was learned from; the float student; what ships, on a runtime."""
 
@@ -159,10 +160,19 @@ class Figures:
         Raises:
             InputError: A key is missing, or its value is of another type or not finite; each such key is named.
         """
-        try:
-            return TypeAdapter(cls).validate_json(json.dumps(content, allow_nan=False), strict=True)
-        except ValidationError as error:
-            lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False)]
-            raise InputError(f"report: {'; '.join(lines)}; write the report again") from error
-        except (TypeError, ValueError) as error:
-            raise InputError(f"report: expected JSON without NaN ({error}); write the report again") from error
+        return validated(cls, content)
+
+
+def validated(kind: type[T], content: object) -> T:
+    """A dataclass of figures from the JSON of a report; keys that it does not have are left out.
+
+    Raises:
+        InputError: A key is missing, or its value is of another type or not finite; each such key is named.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(content, allow_nan=False), strict=True)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False)]
+        raise InputError(f"report: {'; '.join(lines)}; write the report again") from error
+    except (TypeError, ValueError) as error:
+        raise InputError(f"report: expected JSON without NaN ({error}); write the report again") from error

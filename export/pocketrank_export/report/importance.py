@@ -16,7 +16,7 @@ from pocketrank_export.data.slates import Slates
 from pocketrank_export.evaluation import ndcg_each
 
 REPEATS: Final = 5
-"""Permutations of each feature."""
+"""Permutations of each feature; a slate's loss is their mean."""
 MAX_SLATES: Final = 512
 MAX_SCORED: Final = 5_000_000
 """Candidates that are scored at most, all features and repeats together; slates are left out until they fit."""
@@ -33,12 +33,7 @@ class Importance:
 
 
 def importance(
-    score: Callable[[Slates], Array],
-    slates: Slates,
-    schema: Schema,
-    rng: np.random.Generator,
-    *,
-    repeats: int = REPEATS,
+    score: Callable[[Slates], Array], slates: Slates, schema: Schema, rng: np.random.Generator
 ) -> tuple[Importance, ...]:
     """Permutation importance of each feature of ``schema``, largest first.
 
@@ -51,7 +46,6 @@ def importance(
         slates: With labels, one or more; of many a part is drawn.
         schema: Whose columns the features are.
         rng: Draws the permutations, the slates and the intervals.
-        repeats: Permutations of each feature, >= 1; a slate's loss is their mean.
 
     Returns:
         The mean loss over slates with its 95 % bootstrap interval over slates. A feature that the ranker ignores has
@@ -60,15 +54,15 @@ def importance(
     Source: Breiman 2001, section 10, with the permutation within the slate, which is what a ranker compares.
     """
     features = [feature for feature in schema.features if schema.columns_of(feature)]
-    taken = _sample(slates, len(features) * repeats, rng)
+    taken = _sample(slates, len(features) * REPEATS, rng)
     whole = ndcg_each(score(taken), taken)
     found, start = [], 0
     for feature in features:
         width = len(schema.columns_of(feature))
         lost = np.zeros(len(taken))
-        for _ in range(repeats):
+        for _ in range(REPEATS):
             lost += whole - ndcg_each(score(permuted(taken, slice(start, start + width), rng)), taken)
-        interval = bootstrap(lost / repeats, rng)
+        interval = bootstrap(lost / REPEATS, rng)
         found.append(Importance(feature.name, width, schema.is_private(feature), interval))
         start += width
     return tuple(sorted(found, key=lambda one: -one.loss.mean))

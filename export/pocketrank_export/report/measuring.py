@@ -13,9 +13,9 @@ from pocketrank.errors import InputError
 from pocketrank.metrics import Interval, bootstrap
 from pocketrank_export.data.dataset import Dataset
 from pocketrank_export.data.slates import Slates
-from pocketrank_export.evaluation import ndcg_each, score
+from pocketrank_export.evaluation import given_order, ndcg_each, score
 from pocketrank_export.gates import random_order
-from pocketrank_export.pipeline import PARTS, Run, given_order
+from pocketrank_export.pipeline import PARTS, Run
 from pocketrank_export.quantization.search import Measured
 from pocketrank_export.report.calibration import calibration
 from pocketrank_export.report.figures import Difference, Figures, Latency, Model, Part, Quality, Recipe, Size

@@ -14,9 +14,9 @@ from typing import Final
 from pocketrank.durable import write_atomically
 from pocketrank.metrics import Interval
 from pocketrank_export.report import plots, wording
-from pocketrank_export.report.charts import Plot, Point, both, reliability, scatter
+from pocketrank_export.report.charts import Point, reliability, scatter
 from pocketrank_export.report.figures import Figures, Recipe
-from pocketrank_export.report.plots import Bar, Kind, Row
+from pocketrank_export.report.plots import Bar, Kind, Plot, Row, both
 from pocketrank_export.report.template import template
 
 SHOWN: Final = 20
@@ -68,8 +68,8 @@ def render(content: object) -> str:
 
 def _plots(figures: Figures) -> dict[str, Plot]:
     """The plots that are always there, by name, and those that there is something for."""
-    quality = [_row(each.label, _DRAWN[each.kind], each.ndcg) for each in figures.quality]
-    differences = [_row(each.label, _DRAWN[each.kind], each.ndcg) for each in figures.differences]
+    quality = [Row.of(each.label, _DRAWN[each.kind], each.ndcg) for each in figures.quality]
+    differences = [Row.of(each.label, _DRAWN[each.kind], each.ndcg) for each in figures.differences]
     found = {
         "ndcg": both(lambda width: plots.intervals(quality, "nDCG@10 with 95 % intervals", width, zero=False)),
         "differences": both(
@@ -97,7 +97,7 @@ def _plots(figures: Figures) -> dict[str, Plot]:
         # Without private features nothing is to be told apart.
         plain = Kind.BASELINE if any(each.private for each in figures.importance) else Kind.OURS
         features = [
-            _row(each.feature, Kind.OURS if each.private else plain, each.loss) for each in figures.importance[:SHOWN]
+            Row.of(each.feature, Kind.OURS if each.private else plain, each.loss) for each in figures.importance[:SHOWN]
         ]
         found["importance"] = both(
             lambda width: plots.intervals(
@@ -113,7 +113,7 @@ def _plots(figures: Figures) -> dict[str, Plot]:
 def _recipes(figures: Figures, runtime: str) -> dict[str, Plot]:
     """What the search found on one runtime: the loss of quality and the time of each recipe that could be measured."""
     here = [row for row in figures.recipes if row.runtime == runtime]
-    losses = [_row(row.recipe, _taken(row), _hundredfold(row.loss)) for row in here if row.loss is not None]
+    losses = [Row.of(row.recipe, _taken(row), _hundredfold(row.loss)) for row in here if row.loss is not None]
     times = [
         Bar(row.recipe, _taken(row), row.p50_us, wording.microseconds(row.p50_us))
         for row in here
@@ -152,10 +152,6 @@ def _hundredfold(share: Interval) -> Interval:
 
 def _taken(row: Recipe) -> Kind:
     return Kind.OURS if row.shipped else Kind.BASELINE
-
-
-def _row(label: str, kind: Kind, interval: Interval) -> Row:
-    return Row(label, kind, interval.mean, interval.low, interval.high, f", n = {interval.n}")
 
 
 def _scattered(points: Sequence[Point], label: str) -> Plot:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pocketrank.metrics import Interval
 from pocketrank_export.report.svg import Scale, decades, drawing, element, line, marked, spread, text, ticks, tip
 
 WIDE, NARROW = 640, 340
@@ -26,6 +27,14 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
+class Plot:
+    """One plot as inline SVG, drawn for a page and for a phone; the style sheet shows the one that fits."""
+
+    wide: str
+    narrow: str
+
+
+@dataclass(frozen=True)
 class Row:
     """A mean with its interval; ``note`` is said when the pointer rests on it."""
 
@@ -35,6 +44,11 @@ class Row:
     low: float
     high: float
     note: str = ""
+
+    @classmethod
+    def of(cls, label: str, kind: Kind, interval: Interval) -> Row:
+        """The row of ``interval``, which says how much it is of."""
+        return cls(label, kind, interval.mean, interval.low, interval.high, f", n = {interval.n}")
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,11 @@ class Change:
     accent: bool
     before: float
     after: float
+
+
+def both(draw: Callable[[float], str]) -> Plot:
+    """A plot for each width."""
+    return Plot(draw(WIDE), draw(NARROW))
 
 
 def intervals(
@@ -125,7 +144,7 @@ def curves(series: Sequence[Series], references: Sequence[Reference], label: str
     marks = ticks(min(values), max(values), 5)
     x = Scale(0, max(1, *(len(each.values) - 1 for each in series)), 46, width - (136 if width >= _BESIDE else 112))
     y = Scale(marks[0], marks[-1], height - 46, 14)
-    parts = _frame(x, y, marks, width, height)
+    parts = _over_rounds(x, y, marks, width, height)
     ends: list[tuple[str, float, str]] = []
     for reference in references:
         at = y(reference.value)
@@ -163,7 +182,7 @@ def spending(epsilon_by_round: Sequence[float], budget: float, label: str, width
     marks = ticks(0.0, max(budget, *epsilon_by_round) * 1.05, 5)
     x = Scale(0, len(epsilon_by_round), 46, width - (136 if width >= _BESIDE else 112))
     y = Scale(0, marks[-1], height - 46, 14)
-    parts = _frame(x, y, marks, width, height)
+    parts = _over_rounds(x, y, marks, width, height)
     spent = [(x(index), y(value)) for index, value in enumerate((0.0, *epsilon_by_round))]
     points = " ".join(f"{at:.1f},{high:.1f}" for at, high in spent)
     parts.append(element("polygon", points=f"{points} {x.end:.1f},{y.start:.1f}", class_="area ours"))
@@ -249,6 +268,21 @@ def dumbbells(rows: Sequence[Change], label: str, width: float) -> str:
     return drawing(width, bottom + 24, label, parts)
 
 
+def frame(
+    x: Scale, y: Scale, marks: Sequence[float], words: Sequence[str], values: Sequence[float], height: float
+) -> list[str]:
+    """Horizontal lines with their values on the left, and the values of ``marks`` below."""
+    parts = []
+    for value, said in zip(values, marked(values), strict=True):
+        parts.append(line(x.start, y(value), x.end, y(value), "grid"))
+        parts.append(text(said, x.start - 10, y(value) + _SMALL, class_="tick", text_anchor="end"))
+    parts += [
+        text(said, x(mark), height - 26, class_="tick", text_anchor="middle")
+        for mark, said in zip(marks, words, strict=True)
+    ]
+    return parts
+
+
 def _gutter(width: float, beside: float, row_height: float) -> tuple[float, float]:
     """Room for labels left of the rows, and the height of a row: narrow drawings have the label above."""
     return (beside, row_height) if width >= _BESIDE else (14.0, row_height * 0.6 + 20)
@@ -291,13 +325,9 @@ def _grid(x: Scale, marks: Sequence[float], words: Sequence[str], top: float, bo
     return parts
 
 
-def _frame(x: Scale, y: Scale, marks: Sequence[float], width: float, height: float) -> list[str]:
-    """Horizontal lines with their values on the left, and rounds below."""
-    parts = []
-    for mark, said in zip(marks, marked(marks), strict=True):
-        parts.append(line(x.start, y(mark), x.end, y(mark), "grid"))
-        parts.append(text(said, x.start - 10, y(mark) + _SMALL, class_="tick", text_anchor="end"))
-    rounds = (mark for mark in ticks(0, x.high, 10 if width >= _BESIDE else 5) if mark == int(mark) and mark <= x.high)
-    parts += [text(f"{mark:.0f}", x(mark), height - 26, class_="tick", text_anchor="middle") for mark in rounds]
-    parts.append(text("round", (x.start + x.end) / 2, height - 8, class_="tick", text_anchor="middle"))
-    return parts
+def _over_rounds(x: Scale, y: Scale, marks: Sequence[float], width: float, height: float) -> list[str]:
+    """A frame whose values below are rounds."""
+    spaced = ticks(0, x.high, 10 if width >= _BESIDE else 5)
+    rounds = [mark for mark in spaced if mark == int(mark) and mark <= x.high]
+    label = text("round", (x.start + x.end) / 2, height - 8, class_="tick", text_anchor="middle")
+    return [*frame(x, y, rounds, [f"{mark:.0f}" for mark in rounds], marks, height), label]

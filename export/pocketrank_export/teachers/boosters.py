@@ -81,16 +81,16 @@ def _check_tree(text: str, number: int, columns: int) -> None:
         raise ValueError(f"tree {number}: {leaves} leaves")
     if fields.get("is_linear", "0") != "0":
         raise ValueError(f"tree {number}: linear leaves, which are not read; train with linear_tree=False")
-    _check_numbers(fields, "shrinkage", 1)
+    _words(fields, "shrinkage", 1)
     if leaves == 1:
-        _check_numbers(fields, "leaf_value", 1)
+        _words(fields, "leaf_value", 1)
         return
     if missing := [name for name in _NEEDED if name not in fields]:
         raise ValueError(f"tree {number}: lacks {missing}")
     for names, count in ((_NODE_NUMBERS, leaves - 1), (_LEAF_NUMBERS, leaves)):
         for name in names:
             if name in fields:
-                _check_numbers(fields, name, count)
+                _words(fields, name, count)
     _check_nodes(fields, number, leaves, columns)
 
 
@@ -131,20 +131,15 @@ def _fields(text: str) -> Fields:
 
 def _whole(fields: Fields, name: str, count: int) -> list[int]:
     """The ``count`` whole numbers of a field."""
-    if not _WHOLE.fullmatch(fields[name]):
-        raise ValueError(f"{name}: expected whole numbers, got {fields[name][:40]!r}")
-    return [int(word) for word in _words(fields, name, count)]
+    return [int(word) for word in _words(fields, name, count, _WHOLE, "whole numbers")]
 
 
-def _check_numbers(fields: Fields, name: str, count: int) -> None:
-    """Raise unless a field holds ``count`` numbers."""
-    if not _NUMBERS.fullmatch(fields[name]):
-        raise ValueError(f"{name}: expected numbers, got {fields[name][:40]!r}")
-    _words(fields, name, count)
-
-
-def _words(fields: Fields, name: str, count: int) -> list[str]:
-    """The ``count`` words of a field."""
+def _words(
+    fields: Fields, name: str, count: int, form: re.Pattern[str] = _NUMBERS, expected: str = "numbers"
+) -> list[str]:
+    """The ``count`` words of a field, each a number."""
+    if not form.fullmatch(fields[name]):
+        raise ValueError(f"{name}: expected {expected}, got {fields[name][:40]!r}")
     words = fields[name].split(" ")
     if len(words) != count:
         raise ValueError(f"{name}: expected {count} numbers, got {len(words)}")

@@ -124,7 +124,8 @@ def restore(path: Path, digest: str, fit: Fit) -> Reached | None:
         state["state"].setdefault(int(owner), {})[key] = value
     fit.optimiser.load_state_dict(state)
     steps = int(arrays["steps"])
-    fit.schedule.load_state_dict({"last_epoch": steps, "_step_count": steps + 1})
+    rates = [group["lr"] for group in state["param_groups"]]
+    fit.schedule.load_state_dict({"last_epoch": steps, "_step_count": steps + 1, "_last_lr": rates})
     torch.set_rng_state(torch.from_numpy(arrays["random"]))
     return Reached(int(arrays["epochs"]), float(arrays["best"]), int(arrays["since"]), _under(arrays, "best/"))
 

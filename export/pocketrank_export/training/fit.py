@@ -39,7 +39,7 @@ def fit(
     checkpoint: Path | None = None,
     log: Logger | None = None,
 ) -> float:
-    """Train ``model`` in place and leave it at its best epoch.
+    """Train ``model`` in place and leave it at its best epoch, or at the last where ``recipe.patience`` is 0.
 
     Args:
         model: ``(features [b, n, d], mask [b, n]) -> scores [b, n]``.
@@ -54,7 +54,7 @@ def fit(
             of the last one again where the fit was killed between telling and the checkpoint.
 
     Returns:
-        The best validation nDCG@10.
+        The validation nDCG@10 of that epoch.
 
     Guarantees:
         The same model, slates, recipe, versions and number of threads (``torch.get_num_threads``: sums are split among
@@ -71,27 +71,29 @@ def fit(
     steps = -(-len(lists.useful) // recipe.batch)
     with _seeded(recipe.seed):
         optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        total = recipe.epochs * steps
+        # A tenth of ten is one step: a way up of no length, by which torch would divide.
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, recipe.learning_rate, total_steps=recipe.epochs * steps, pct_start=0.1
+            optimiser, recipe.learning_rate, total_steps=total, pct_start=0.11 if total == 10 else 0.1
         )
         state, digest = Fit(model, optimiser, schedule), ""
         reached = Reached(0, -1.0, 0, copy.deepcopy(model.state_dict()))
         if checkpoint is not None:
             digest = fingerprint(recipe, model, [*_arrays(slates), teacher, *_arrays(validation)])
             reached = restore(checkpoint, digest, state) or reached
-        while reached.epochs < recipe.epochs and reached.since < recipe.patience:
+        while reached.epochs < recipe.epochs and (reached.since < recipe.patience or not recipe.patience):
             rate = float(schedule.get_last_lr()[0])
-            total = 0.0
+            lost = 0.0
             for step, loss in enumerate(_epoch(state, lists, recipe), 1):
-                total += loss
+                lost += loss
                 progress((reached.epochs + step / steps) / recipe.epochs)
             found = _quality(model, validation, reached.epochs + 1)
-            if found > reached.best:
+            if found > reached.best or not recipe.patience:
                 reached = Reached(reached.epochs + 1, found, 0, copy.deepcopy(model.state_dict()))
             else:
                 reached = dataclasses.replace(reached, epochs=reached.epochs + 1, since=reached.since + 1)
             if log is not None:
-                log.log(reached.epochs, {"loss": total / steps, "validation_ndcg_at_10": found, "learning_rate": rate})
+                log.log(reached.epochs, {"loss": lost / steps, "validation_ndcg_at_10": found, "learning_rate": rate})
             if checkpoint is not None:
                 save(checkpoint, digest, state, reached)
     model.load_state_dict(dict(reached.kept))

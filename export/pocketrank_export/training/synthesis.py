@@ -1,4 +1,4 @@
-"""More slates for a teacher to score: candidates between real ones.
+"""More slates for a teacher to score: candidates between and around real ones.
 
 A small student that only sees the real candidates learns a teacher's scores there and little in between, least of a
 teacher of trees, whose steps lie between them.
@@ -6,58 +6,44 @@ teacher of trees, whose steps lie between them.
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+from typing import Final
 
 import numpy as np
 
 from pocketrank.errors import InputError
+from pocketrank.features.profile import Array
 from pocketrank_export.data.slates import Slates
-
-Mixing = Literal["crossover", "interpolation"]
-"""How two candidates make one: each feature from either of them by a coin, or a point on the line between them."""
-Partners = Literal["slate", "any"]
-"""Where the other candidate is from: the same slate, so that what is alike within a slate stays so, or any slate."""
 
 MAX_NUMBERS: Final = 1 << 28
 """Bound on the features of all synthetic candidates, padding included: 1 GiB."""
 
 
-def synthesise(
-    slates: Slates,
-    rng: np.random.Generator,
-    count: int,
-    *,
-    mixing: Mixing = "crossover",
-    partners: Partners = "slate",
-) -> Slates:
-    """Make slates by mixing each candidate of a real one with another candidate.
+def synthesise(slates: Slates, rng: np.random.Generator, count: int) -> Slates:
+    """Make slates of real ones: one half by crossing each candidate with any other, one half by adding noise.
+
+    A crossed candidate has each feature from one of the two by a coin. Noise is normal, with the column's deviation
+    times a factor of 0 to 1 that is drawn for each candidate.
 
     Args:
         slates: Real ones, to be trained on; their labels are not read.
-        rng: Draws the slates, the partners and the mixtures.
+        rng: Draws all of it.
         count: Slates to make, s >= 1; s * n * d at most ``MAX_NUMBERS``.
-        mixing: How two candidates make one.
-        partners: Where the second is from.
 
     Returns:
-        ``count`` slates of the lengths of real ones, drawn with replacement. Labels are 0 (``relevant`` 0 and
-        propensities 1, where ``slates`` has them), so that label losses skip them and they join with ``slates``. A loss
-        with propensities takes one for a slate without a click: it adds nothing, but counts in the mean.
+        ``count`` slates of the lengths of real ones, drawn with replacement; the first half, rounded up, is crossed.
+        Labels are 0 (``relevant`` 0 and propensities 1, where ``slates`` has them), so that label losses skip them and
+        they join with ``slates``. A loss with propensities takes one for a slate without a click: it adds nothing, but
+        counts in the mean.
 
     Guarantees:
-        A crossed feature is that of one of two real candidates; an interpolated one lies between theirs, ends included.
-        Where the candidates of a slate share a value, those made of it with partners of the slate share it too.
+        A column that is constant stays so. A crossed feature is that of a real candidate.
 
     Raises:
-        InputError: No slate with a real candidate, ``count`` out of bounds, or an unknown name.
+        InputError: No slate with a real candidate, or ``count`` out of bounds.
 
     Source: after Cohen et al. 2018, "Universal approximation functions for fast learning to rank",
         doi:10.1145/3209978.3210137, who draw between the split points of trees; this asks nothing of the teacher.
     """
-    if mixing not in get_args(Mixing):
-        raise InputError(f"mixing: expected one of {get_args(Mixing)}, got {mixing!r}")
-    if partners not in get_args(Partners):
-        raise InputError(f"partners: expected one of {get_args(Partners)}, got {partners!r}")
     real = slates.mask > 0
     held = np.flatnonzero(real.any(axis=1))
     _, n, d = slates.features.shape
@@ -68,23 +54,10 @@ def synthesise(
             f"count: expected 1 to {MAX_NUMBERS // (n * d)} slates of [{n}, {d}], got {count}; make them in parts"
         )
     chosen = rng.choice(held, count)
-    one = slates.features[chosen]
-    if partners == "slate":
-        # Real candidates first; then a place among those.
-        order = np.argsort(~real, axis=1, kind="stable")[chosen]
-        places = rng.integers(real[chosen].sum(axis=1)[:, None], size=(count, n))
-        other = slates.features[chosen[:, None], np.take_along_axis(order, places, axis=1)]
-    else:
-        rows, places = np.nonzero(real)
-        drawn = rng.integers(len(rows), size=(count, n))
-        other = slates.features[rows[drawn], places[drawn]]
-    if mixing == "crossover":
-        made = np.where(rng.integers(2, size=one.shape, dtype=np.uint8) > 0, one, other)
-    else:
-        share = rng.random((count, n, 1), dtype=np.float32)
-        # Rounding may step over an end.
-        made = np.clip(one + share * (other - one), np.minimum(one, other), np.maximum(one, other))
-    mask = slates.mask[chosen]
+    mask, half = slates.mask[chosen], count - count // 2
+    made = slates.features[chosen]
+    made[:half] = _crossed(made[:half], slates.features[real], rng)
+    made[half:] = _shaken(made[half:], slates.features[real], rng)
     return Slates(
         made * mask[..., None],
         np.zeros_like(mask),
@@ -92,3 +65,18 @@ def synthesise(
         None if slates.relevant is None else np.zeros(count, np.int64),
         None if slates.propensities is None else np.ones_like(mask),
     )
+
+
+def _crossed(features: Array, rows: Array, rng: np.random.Generator) -> Array:
+    """``features`` [s, n, d], each number by a coin that of one of ``rows`` [r, d]."""
+    other = rows[rng.integers(len(rows), size=features.shape[:2])]
+    return np.where(rng.integers(2, size=features.shape, dtype=np.uint8) > 0, features, other)
+
+
+def _shaken(features: Array, rows: Array, rng: np.random.Generator) -> Array:
+    """``features`` [s, n, d] with noise of up to the deviation that each column has in ``rows`` [r, d]."""
+    # A mean in float32 may miss a constant by a rounding error, which would be taken for a deviation.
+    deviation = np.where(np.ptp(rows, axis=0) > 0, rows.std(axis=0, dtype=np.float64), 0.0).astype(np.float32)
+    factor = rng.random((*features.shape[:2], 1), dtype=np.float32)
+    shaken: Array = features + factor * deviation * rng.standard_normal(features.shape, dtype=np.float32)
+    return shaken
