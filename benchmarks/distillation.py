@@ -27,7 +27,7 @@ from pocketrank.commands.output import plain
 from pocketrank.durable import write_atomically
 from pocketrank.errors import PocketRankError
 from pocketrank.metrics import bootstrap
-from pocketrank_export.config import Config, parse
+from pocketrank_export.config import AttentionTeacher, Config, parse
 from pocketrank_export.data import letor
 from pocketrank_export.data.dataset import Dataset, Split
 from pocketrank_export.data.slates import Slates
@@ -41,6 +41,7 @@ from pocketrank_export.report.measuring import measured
 from pocketrank_export.report.page import write
 from pocketrank_export.runtimes import trials
 from pocketrank_export.teachers.lambdamart import Booster
+from pocketrank_export.teaching import teach
 from pocketrank_export.workspace import Workspace, key_of
 
 ROOT: Final = Path(__file__).parents[1]
@@ -59,14 +60,15 @@ class Found:
     """One data set: the report of its run, and what the report does not hold.
 
     Attributes:
-        alone: nDCG@10 ``[s]`` on the test part of a student that learned from labels alone.
+        others: nDCG@10 ``[s]`` on the test part of what the report does not have: a student that learned from labels
+            alone, and an attention teacher where the student's teachers are others.
         variants: nDCG@10 ``[s]`` on the test part by recipe and runtime; the error where it can't be made or run.
         student_us: Median time of ``CANDIDATES`` candidates, by runtime.
         trees_us: The same of the teacher of trees, bare.
     """
 
     figures: Figures
-    alone: Any
+    others: Mapping[str, Any]
     variants: Mapping[str, Mapping[str, Any]]
     student_us: Mapping[str, float]
     trees_us: float
@@ -142,7 +144,11 @@ def measure(run: Run) -> Found:
     slates = test.where(rows)
     figures = measured(run)
     write(figures, run.folder)
-    alone = ndcg_each(score(run.fitted("student-alone", None), slates), slates)
+    others = {"student, from labels alone": ndcg_each(score(run.fitted("student-alone", None), slates), slates)}
+    if not any(isinstance(entry, AttentionTeacher) for entry in run.config.teacher):
+        entry, file = AttentionTeacher(kind="attention"), run.folder / "attention.npz"
+        attention = teach("attention", entry, run.split, file, seed=run.config.seed)
+        others["attention"] = ndcg_each(attention.scores(slates), slates)
     variants: dict[str, dict[str, Any]] = {}
     for recipe in RECIPES:
         try:
@@ -155,7 +161,7 @@ def measure(run: Run) -> Found:
             ranked = trial.found and ndcg_each(trial.found.scores, slates)
             variants[recipe][trial.runtime] = trial.failure or trial.golden or ranked
     student_us, trees_us = timed(run, slates)
-    return Found(figures, alone, variants, student_us, trees_us)
+    return Found(figures, others, variants, student_us, trees_us)
 
 
 def timed(run: Run, slates: Slates) -> tuple[dict[str, float], float]:
@@ -247,7 +253,7 @@ def detail(found: Found) -> dict[str, Any]:
     }
     return {
         "ndcg_at_10": {entry.label: plain(entry.ndcg) for entry in found.figures.quality}
-        | {"student, from labels alone": interval(found.alone)},
+        | {name: interval(values) for name, values in found.others.items()},
         "share": plain(found.figures.share),
         "variants": variants,
         "size_bytes": {size.label: size.size_bytes for size in found.figures.sizes},

@@ -49,7 +49,7 @@ def found(*, student: float, shipped: float, size_bytes: int, took_us: float) ->
         failures={},
         seconds={},
     )
-    return Found(figures, np.array([0.3]), {}, {"ai-edge-litert": took_us}, 400.0)
+    return Found(figures, {"alone": np.array([0.3])}, {}, {"ai-edge-litert": took_us}, 400.0)
 
 
 def test_the_share_is_of_the_gain_over_the_first_stage_of_the_teacher_that_taught() -> None:
