@@ -30,6 +30,7 @@ from pocketrank_export.data.splits import SHARE
 from pocketrank_export.gates import Limits
 from pocketrank_export.losses.mixture import LABEL_LOSSES, TEACHER_LOSSES, Term
 from pocketrank_export.quantization.recipes import RECIPES
+from pocketrank_export.student import Normalization
 from pocketrank_export.teachers.lambdamart import Trees
 from pocketrank_export.training.recipe import Recipe
 
@@ -196,7 +197,7 @@ class Student(_Fitting):
     patience: Annotated[int, Field(ge=0)] = 10
     losses: Losses = (Term("kl", 0.9), Term("softmax", 0.1))
     size: Literal["tiny", "small", "base"] = "small"
-    normalization: Literal["slate", "constants", "both"] = "slate"
+    normalization: Normalization = "slate"
     trainable: Literal["head", "all"] | tuple[Parameter, ...] = "head"
     readable: Literal["all", "public"] = "all"
     """What the constant part may read. ``public``: features of the device's own events are left to the head alone."""

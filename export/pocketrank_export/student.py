@@ -29,7 +29,7 @@ from pocketrank.errors import InputError
 from pocketrank.features.profile import Array
 from pocketrank_export.ranker import Ranker
 
-Normalization = Literal["slate", "constants", "both"]
+Normalization = Literal["slate", "constants", "both", "sparse"]
 """How columns are brought to one size: by mean and deviation of their slate, of all training slates, or both."""
 
 SIZES: Final[Mapping[str, int]] = MappingProxyType({"tiny": 2_000, "small": 12_000, "base": 35_000})
@@ -40,6 +40,8 @@ CLIP = 4.0
 
 # Least standard deviation, absolute and as a share of the column's mean: far below it a column counts as constant.
 _FLOOR = 1e-6
+_RARE = 0.01  # share of candidates that a value's presence, or absence, needs to be told
+_LEAST = 0.15  # deviation of a presence below which it is not magnified further
 _MIN_WIDTH = 8
 
 
@@ -138,7 +140,9 @@ class Student(Ranker):
         widths: Sizes of the hidden layers of the backbone, each > 0 (none leaves a linear backbone), or the name of a
             size.
         normalization: What head and backbone read: ``slate``, ``standardise``'s columns; ``constants``, columns by the
-            mean and the deviation that ``fit_normalization`` measured; ``both``, the former and then the latter.
+            mean and the deviation that ``fit_normalization`` measured; ``both``, the former and then the latter;
+            ``sparse``, for columns of which 0 says that there is no value: the others by their own mean and deviation,
+            and then whether there is one.
         embeddings: Blocks of public one-hot columns of which the backbone reads frozen vectors instead. The tables are
             constants: neither trained nor among the parameters.
 
@@ -158,6 +162,8 @@ class Student(Ranker):
     kept: Tensor
     mean: Tensor
     inverse_deviation: Tensor
+    share: Tensor
+    presence: Tensor
 
     def __init__(
         self,
@@ -178,6 +184,9 @@ class Student(Ranker):
         if normalization != "slate":
             self.register_buffer("mean", torch.full((self.width,), torch.nan))
             self.register_buffer("inverse_deviation", torch.full((self.width,), torch.nan))
+        if normalization == "sparse":
+            self.register_buffer("share", torch.full((self.width,), torch.nan))
+            self.register_buffer("presence", torch.full((self.width,), torch.nan))
         blocks = [_block(embedding, public) for embedding in embeddings]
         embedded = {column for block in blocks for column in block}
         if len(embedded) != sum(map(len, blocks)):
@@ -186,8 +195,8 @@ class Student(Ranker):
             table = torch.from_numpy(np.ascontiguousarray(embedding.table.T, np.float32))
             self.register_buffer(f"table_{number}", table)
         self.blocks = tuple((block.start, block.stop) for block in blocks)
-        # A column that is normalised both ways stands there twice.
-        flags = list(public) * (2 if normalization == "both" else 1)
+        # A column that is read in two ways stands there twice.
+        flags = list(public) * (2 if normalization in ("both", "sparse") else 1)
         kept = [column for column in range(len(flags)) if column % self.width not in embedded]
         self.register_buffer("kept", torch.tensor(kept, dtype=torch.int64), persistent=False)
         vectors = sum(embedding.table.shape[1] for embedding in embeddings)
@@ -220,15 +229,37 @@ class Student(Ranker):
             raise InputError(
                 f"features: expected finite [s, n, {self.width}] with a real candidate, got {list(features.shape)}"
             )
+        if self.normalization == "sparse":
+            self._fit_sparse(rows)
+            return
         mean, deviation = rows.mean(dim=0), rows.std(dim=0, unbiased=False)
         varies = deviation > _FLOOR * (mean.abs() + 1.0)
         self.mean.copy_(mean)
         self.inverse_deviation.copy_(torch.where(varies, 1.0 / deviation.where(varies, torch.ones(())), 0.0))
 
+    def _fit_sparse(self, rows: Tensor) -> None:
+        """The constants of columns of which 0 says that there is no value, over ``rows`` [r, d], float64."""
+        there = (rows != 0).double()
+        count = there.sum(dim=0)
+        mean = rows.sum(dim=0) / count.clamp(min=1.0)
+        deviation = (((rows - mean) * there).square().sum(dim=0) / count.clamp(min=1.0)).sqrt()
+        varies = deviation > _FLOOR * (mean.abs() + 1.0)
+        share = there.mean(dim=0)
+        self.mean.copy_(mean)
+        self.inverse_deviation.copy_(torch.where(varies, 1.0 / deviation.where(varies, torch.ones(())), 0.0))
+        self.share.copy_(share)
+        # What is nearly always there, or hardly ever, would be a number of many deviations where it is not.
+        told = (share > _RARE) & (share < 1.0 - _RARE)
+        self.presence.copy_(torch.where(told, 0.5 / (share * (1.0 - share)).sqrt().clamp(min=_LEAST), 0.0))
+
     def normalise(self, features: Tensor, mask: Tensor) -> Tensor:
-        """``[..., n, c]`` of ``features`` [..., n, d], 0 where padded: what the head reads; c is d, or 2 d for both."""
+        """``[..., n, c]`` of ``features`` [..., n, d], 0 where padded: what the head reads; c is d or 2 d."""
         if self.normalization == "slate":
             return standardise(features, mask)
+        if self.normalization == "sparse":
+            there = (features != 0).to(features.dtype)
+            values = ((features - self.mean) * self.inverse_deviation).clamp(-CLIP, CLIP) * there
+            return torch.cat([values, (there - self.share) * self.presence], dim=-1) * mask.unsqueeze(-1)
         fixed = ((features - self.mean) * self.inverse_deviation).clamp(-CLIP, CLIP) * mask.unsqueeze(-1)
         return fixed if self.normalization == "constants" else torch.cat([standardise(features, mask), fixed], dim=-1)
 

@@ -206,12 +206,44 @@ def test_both_ways_stand_side_by_side() -> None:
     assert torch.equal(both[..., 6:], normalising("constants").normalise(features, mask))
 
 
+def sparse(seed: int, slates: int = 60, count: int = 9) -> tuple[Tensor, Tensor]:
+    """Slates whose columns are there more or less often: always, never, hardly ever, half, a tenth of the time."""
+    rng = np.random.default_rng(seed)
+    there = rng.random((slates, count, 6)) < [1.0, 0.0, 0.004, 0.5, 0.1, 0.9]
+    features = rng.normal([3, 1, 1, -2, 50, 7], [1, 1, 1, 0.1, 9, 0], (slates, count, 6)) * there
+    mask = (np.arange(count) < rng.integers(2, count + 1, slates)[:, None]).astype(np.float32)
+    return torch.tensor(features * mask[..., None], dtype=torch.float32), torch.from_numpy(mask)
+
+
+def test_sparse_columns_are_read_by_their_own_values_and_then_by_whether_there_is_one() -> None:
+    model = Student(PUBLIC, (8, 4), normalization="sparse")
+    features, mask = sparse(1)
+    model.fit_normalization(features, mask)
+    rows = features[mask > 0].double().numpy()
+    given_, given_mask = sparse(2)
+    x = given_.double().numpy()
+    expected = np.zeros((*x.shape[:2], 12))
+    for column in range(6):
+        values = rows[rows[:, column] != 0, column]
+        share = len(values) / len(rows)
+        if len(values) and values.std() > 1e-3:
+            standard = np.clip((x[..., column] - values.mean()) / values.std(), -CLIP, CLIP)
+            expected[..., column] = np.where(x[..., column] != 0, standard, 0)
+        if 0.01 < share < 0.99:
+            scale = 0.5 / max(np.sqrt(share * (1 - share)), 0.15)
+            expected[..., 6 + column] = ((x[..., column] != 0) - share) * scale
+    expected *= given_mask.numpy()[..., None]
+    np.testing.assert_allclose(model.normalise(given_, given_mask).numpy(), expected, atol=2e-4)
+    told = np.abs(expected[..., 6:]).max(axis=(0, 1)) > 0
+    assert told.tolist() == [False, False, False, True, True, True]
+
+
 @pytest.mark.parametrize("normalization", get_args(Normalization))
 def test_head_lift_and_backbone_read_their_columns_however_they_are_normalised(normalization: Normalization) -> None:
     model, (features, mask) = normalising(normalization), skewed(4)
     normalised = model.normalise(features, mask)
     blocks = list(normalised.split(6, dim=-1))
-    assert len(blocks) == (2 if normalization == "both" else 1)
+    assert len(blocks) == (2 if normalization in ("both", "sparse") else 1)
     public = torch.tensor(PUBLIC)
     first, second, last = model.layers
     assert model.head.lift is not None
@@ -247,7 +279,7 @@ def test_normalising_the_backbone_changes_no_score_however_columns_are_normalise
     torch.testing.assert_close(model(features, mask), before, atol=2e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("normalization", ["constants", "both"])
+@pytest.mark.parametrize("normalization", ["constants", "both", "sparse"])
 def test_a_student_whose_constants_were_forgotten_scores_nothing(normalization: Normalization) -> None:
     assert Student(PUBLIC, (4,), normalization=normalization)(*skewed(7)).isnan().all()
 
