@@ -23,9 +23,9 @@ from pocketrank_export.conversion.onnx import to_onnx
 from pocketrank_export.conversion.ranking import SLATE_SIZES, to_tflite_rank
 from pocketrank_export.conversion.training import to_tflite_train
 from pocketrank_export.quantization.recipes import int8_sizes, weight_int8
-from pocketrank_export.student import Student
+from pocketrank_export.student import Normalization, Student
 from tests.export import heads
-from tests.export.conftest import WIDTH
+from tests.export.conftest import WIDTH, Device
 
 Array = NDArray[np.float32]
 Lists = Callable[..., tuple[Array, Array]]
@@ -163,6 +163,31 @@ def test_files_say_nothing_of_the_machine_that_made_them(explained: bytes, train
         for trace in (b".py", b"site-packages", str(Path.home()).encode(), str(Path(__file__).parents[2]).encode()):
             assert trace not in content
     assert all(not node.metadata_props for node in onnx.load_from_string(onnx_file).graph.node)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("normalization", ["constants", "both", "sparse"])
+def test_students_of_every_normalization_convert(normalization: Normalization, devices: dict[str, Device]) -> None:
+    rng = np.random.default_rng(4)
+    there = rng.random((6, 16, WIDTH)) < np.linspace(0, 1, WIDTH)
+    features = (rng.normal(3, 2, (6, 16, WIDTH)) * there).astype(np.float32)
+    mask = (np.arange(16) < rng.integers(2, 17, 6)[:, None]).astype(np.float32)
+    torch.manual_seed(6)
+    model = Student([True] * WIDTH, (8, 4), normalization=normalization).eval()
+    model.fit_normalization(torch.from_numpy(features), torch.from_numpy(mask))
+    torch.nn.init.normal_(model.head.weight)
+    head = heads.own(model)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(features), torch.from_numpy(mask)).numpy()
+    content = to_tflite_rank(model, [16])
+    calls = {"features": features, "mask": mask, **heads.repeated(head, 6)}
+    for device in devices.values():
+        found, _ = device.run(content, "rank_16", calls)
+        np.testing.assert_allclose(found["scores"], expected, atol=1e-5, err_msg=device.name)
+    session = onnxruntime.InferenceSession(to_onnx(model), providers=["CPUExecutionProvider"])
+    for row in range(6):
+        (scores,) = session.run(["scores"], {"features": features[row], "mask": mask[row], **head})
+        np.testing.assert_allclose(scores, expected[row], atol=1e-5)
 
 
 @pytest.mark.slow
