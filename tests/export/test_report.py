@@ -8,8 +8,6 @@ import json
 import math
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping
-from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -35,6 +33,7 @@ from pocketrank_export.report.page import SHOWN, render, write
 from pocketrank_export.report.plots import NARROW, WIDE, Kind
 from pocketrank_export.runtimes import RuntimeScores, Trial
 from pocketrank_export.student import Student
+from tests.page import Page, leaves
 
 
 def interval(mean: float, reach: float = 0.0123456, n: int = 50) -> Interval:
@@ -92,47 +91,6 @@ def figures() -> Figures:
         failures={},
         seconds={"teacher-0": 6.61, "student": 3.03},
     )
-
-
-class Page(HTMLParser):
-    """What a browser would see: words, elements, and the exact values of the figures."""
-
-    def __init__(self, content: str) -> None:
-        super().__init__()
-        self.words: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.values: set[float] = set()
-        self._raw = False
-        self.feed(content)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        self._raw = tag == "style"
-        if tag == "data":
-            self.values.add(float(dict(attrs)["value"] or "nan"))
-
-    def handle_endtag(self, tag: str) -> None:
-        self._raw = self._raw and tag != "style"
-
-    def handle_data(self, data: str) -> None:
-        if not self._raw:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-
-def leaves(value: object) -> Iterator[object]:
-    if isinstance(value, Mapping):
-        for item in value.values():
-            yield from leaves(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from leaves(item)
-    else:
-        yield value
 
 
 def drawings(page: str) -> list[ET.Element]:
