@@ -24,6 +24,8 @@ PAGE = (ROOT / "docs" / "commands.md").read_text()
 CODES = re.findall(r"^\| (\d+) \| `(\w+)` \| [^|]+ \|([^|]*)\|$", PAGE, re.MULTILINE)
 """Code, name and errors of each row of the table."""
 VERBS = {"bundle": {"inspect", "verify"}, "device": {"status", "wipe", "learn"}, "rank": set[str]()}
+BUILDING = {"build", "train", "distill", "export", "quantize", "verify", "report"}
+"""Verbs of the exporter."""
 KINDS = [
     kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PocketRankError)
 ]  # fmt: skip
@@ -60,7 +62,7 @@ def listed(done: "subprocess.CompletedProcess[str]") -> set[str]:
 
 
 def test_help_lists_every_verb() -> None:
-    assert VERBS.keys() <= listed(run("--help"))
+    assert VERBS.keys() | BUILDING <= listed(run("--help"))
     for verb, commands in VERBS.items():
         done = run(verb, "--help")
         assert done.returncode == Exit.OK
@@ -70,10 +72,12 @@ def test_help_lists_every_verb() -> None:
 def test_the_verbs_on_the_page_are_those_of_the_command() -> None:
     shown = set(re.findall(r"^\| `pocketrank (\w+) (\w+)", PAGE, re.MULTILINE))
     expected = {(verb, name) for verb, names in VERBS.items() for name in names} | {("rank", "BUNDLE")}
-    assert shown == expected
+    assert shown == expected | {(verb, "CONFIG") for verb in BUILDING}
 
 
-@pytest.mark.parametrize("words", [("rank",), *[(verb, name) for verb, names in VERBS.items() for name in names]])
+@pytest.mark.parametrize(
+    "words", [("rank",), *[(verb,) for verb in BUILDING], *[(verb, name) for verb in VERBS for name in VERBS[verb]]]
+)
 def test_every_verb_has_json(words: tuple[str, ...]) -> None:
     assert "--json" in CliRunner().invoke(app, [*words, "--help"]).stdout
 
