@@ -76,7 +76,7 @@ def test_the_verbs_on_the_page_are_those_of_the_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("rank",), *[(verb,) for verb in BUILDING], *[(verb, name) for verb in VERBS for name in VERBS[verb]]]
+    "words", [("rank",), *((v,) for v in sorted(BUILDING)), *((v, name) for v in VERBS for name in sorted(VERBS[v]))]
 )
 def test_every_verb_has_json(words: tuple[str, ...]) -> None:
     assert "--json" in CliRunner().invoke(app, [*words, "--help"]).stdout
