@@ -51,6 +51,13 @@ def _beside(path: Path, info: ValidationInfo) -> Path:
 File = Annotated[Path, AfterValidator(_beside)]
 
 
+def _different(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names, none of them twice."""
+    if len(set(names)) != len(names):
+        raise ValueError(f"expected different names, got {', '.join(names)}")
+    return names
+
+
 def _only(kind: type[Any]) -> BeforeValidator:
     """Refuse keys that the dataclass ``kind`` lacks, which pydantic would pass over."""
     known = {field.name for field in dataclasses.fields(kind)}
@@ -249,7 +256,7 @@ class Splitting(_Table):
 class Quantizing(_Table):
     """``[quantization]``: the recipes to choose among; of one there is nothing to choose."""
 
-    recipes: Annotated[tuple[str, ...], Field(min_length=1)] = ("weight_int8",)
+    recipes: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_different)] = ("weight_int8",)
     aware: bool = True
     """Train with the weights on the int8 grid, so that rounding them later changes nothing."""
 
@@ -291,7 +298,10 @@ class Config(_Table):
     student: Student = Student()
     quantization: Quantizing = Quantizing()
     gates: Annotated[Limits, _only(Limits), AfterValidator(_finite)] = Limits()
-    runtimes: Annotated[tuple[Runtime, ...], Field(min_length=1)] = ("ai-edge-litert", "tflite-runtime")
+    runtimes: Annotated[tuple[Runtime, ...], Field(min_length=1), AfterValidator(_different)] = (
+        "ai-edge-litert",
+        "tflite-runtime",
+    )
     """Those of the fleet; the gates hold on each."""
     policy: Rounds = Rounds()
     ranking: dict[str, Any] | None = None

@@ -80,6 +80,10 @@ def test_features_are_read_as_a_schema() -> None:
         ("[student]\nlosses = [{ name = 'mse' }]", "student.losses.0.*there is no loss 'mse'; choose from softmax"),
         ("[student]\nlosses = [{ name = 'kl', temprature = 2 }]", r"student.losses.0.*no keys \['temprature'\]"),
         ("[quantization]\nrecipes = ['int4']", r"quantization: .*no recipes \['int4'\]; there are float32"),
+        (
+            "[quantization]\nrecipes = ['float16', 'float16']",
+            "quantization.recipes: .*different names, got float16, float16",
+        ),
         ("[quantization]\nrecipes = []", "quantization.recipes: .*at least 1 item"),
         ("[[teacher]]\nkind = 'oracle'", "teacher.0: .*'oracle'"),
         ("[[teacher]]\nkind = 'lambdamart'\nsettings = { trees = 0 }", "teacher.0.*trees: expected a whole number"),
