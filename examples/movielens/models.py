@@ -10,13 +10,12 @@ import torch
 from torch import nn
 
 from examples.movielens.schema import SCHEMA
-from pocketrank.bundle import load_arrays, save_arrays
-from pocketrank.durable import write_atomically
 from pocketrank_export.data.slates import Slates
 from pocketrank_export.evaluation import score
 from pocketrank_export.grid import on_int8_grid
 from pocketrank_export.student import Student, normalise_backbone
 from pocketrank_export.teachers.attention import AttentionRanker
+from pocketrank_export.teaching import keep, restored
 from pocketrank_export.training.fit import fit
 from pocketrank_export.training.recipe import Recipe
 
@@ -61,9 +60,9 @@ def student(
 def _kept(file: Path, model: M, make: Callable[[M], object], tell: Tell) -> M:
     """``model`` made once; its weights are kept in ``file``."""
     if file.is_file():
-        model.load_state_dict({name: torch.from_numpy(value) for name, value in load_arrays(file.read_bytes()).items()})
+        restored(model, file)
     else:
         make(model)
-        write_atomically(file, save_arrays({name: value.numpy() for name, value in model.state_dict().items()}))
+        keep(model, file)
     tell(1.0)
     return model.eval()

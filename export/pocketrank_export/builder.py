@@ -132,8 +132,7 @@ def build_bundle(  # noqa: PLR0913  (each is a part of the bundle)
         cascade=tuple(cascade),
         quantization={RANK_MODEL: recipe},
     )
-    given = calibration(ranker, slates, converted.slate_sizes) if recipe in CALIBRATED else None
-    files = {RANK_MODEL: quantize(converted.rank, recipe, given)}
+    files = {RANK_MODEL: quantized(ranker, converted, slates, recipe)}
     bundle = pack(ranker, converted, files, manifest, slates, vectors=vectors)
     return Built(bundle, converted.rank, converted.onnx, tuple(verdicts))
 
@@ -185,6 +184,16 @@ def parity(
         held_against(name, np.concatenate(found), wanted, bound)
         for name, found in (("onnxruntime", by_onnx), (model.runtime, by_tflite))
     ]
+
+
+def quantized(ranker: Ranker, converted: Converted, slates: Slates, recipe: str) -> bytes:
+    """The ranking model of ``ranker`` by ``recipe``, calibrated on real ``slates`` where the recipe needs them.
+
+    Raises:
+        InputError: There is no such recipe, or it can't be made of this ranker.
+    """
+    given = calibration(ranker, slates, converted.slate_sizes) if recipe in CALIBRATED else None
+    return quantize(converted.rank, recipe, given)
 
 
 def calibration(ranker: Ranker, slates: Slates, slate_sizes: Sequence[int] = SLATE_SIZES) -> Calibration:

@@ -47,7 +47,7 @@ from pocketrank.commands.output import plain
 from pocketrank.durable import write_atomically
 from pocketrank.errors import GateError
 from pocketrank.features.profile import Array
-from pocketrank_export.builder import Converted, calibration, convert, pack, parity
+from pocketrank_export.builder import Converted, convert, pack, parity, quantized
 from pocketrank_export.config import Config
 from pocketrank_export.data.dataset import Split
 from pocketrank_export.data.slates import Slates
@@ -55,7 +55,6 @@ from pocketrank_export.evaluation import given_order, ndcg_each, score
 from pocketrank_export.gates import Standards, Verdict, certified, check, figures, judge, rank_bytes
 from pocketrank_export.grid import on_int8_grid
 from pocketrank_export.losses.mixture import LABEL_LOSSES, Term
-from pocketrank_export.quantization.recipes import quantize
 from pocketrank_export.quantization.search import Measured, choose, measure, measure_all
 from pocketrank_export.ranker import trainables
 from pocketrank_export.runtimes import Trial, trials
@@ -133,6 +132,7 @@ class Run:
         self.split = split
         self._workspace = workspace
         self.folder = workspace.folder
+        self.seconds = workspace.seconds
         self._find_pythons = pythons
         self._log = log
         self._data_key = f"{__version__}/{data_digest}/{config.seed}"
@@ -164,7 +164,7 @@ class Run:
     @property
     def student_ndcg(self) -> float:
         """nDCG@10 of the student on the validation part."""
-        return float(ndcg_each(score(self.student, self.judged), self.judged).mean())
+        return float(ndcg_each(self.reference, self.judged).mean())
 
     def fitted(self, name: str, taught: Taught | None) -> Student:
         """A student as the configuration has it, learning from ``taught``, or from labels alone."""
@@ -229,14 +229,13 @@ class Run:
         bundle = self.packed(self.quantized)
         with self._workspace.stage("verify", "gates on " + ", ".join(self.config.runtimes)):
             found = trials(bundle, self.judged, [self.pythons[runtime] for runtime in self.config.runtimes])
-        reference = score(self.student, self.judged)
         standards = Standards(
             teacher=self.teacher.scores["validation"][self.judged_rows] if self.config.teacher else None,
             first_stage=given_order(self.judged) if self.split.validation.ordered else None,
         )
         size, limits = rank_bytes(bundle), self.config.gates
-        verdicts = judge(reference, self.judged, found, limits, size_bytes=size, standards=standards)
-        report = figures(reference, self.judged, found)
+        verdicts = judge(self.reference, self.judged, found, limits, size_bytes=size, standards=standards)
+        report = figures(self.reference, self.judged, found)
         return Proven(certified(bundle, found, report), (*self.converted[1], *verdicts), tuple(found))
 
     def withdraw(self) -> None:
@@ -266,6 +265,11 @@ class Run:
         """What the gates look at: slates of the validation part, so that the test has no say in what is released."""
         return self.split.validation.slates.where(self.judged_rows)
 
+    @cached_property
+    def reference(self) -> Array:
+        """The float student's scores of ``judged``, which every quantized model is held against."""
+        return score(self.student, self.judged)
+
     def _taught(self, number: int) -> Taught:
         entry = self.config.teacher[number]
         name, stage = f"{entry.kind}-{number}", f"teacher-{number}"
@@ -278,7 +282,8 @@ class Run:
                 teacher = teach(name, entry, self.split, file, seed=self.config.seed, progress=tell, log=log)
                 parts = {part: teacher.scores(self._slates(part)) for part in PARTS}
                 write_atomically(scores, save_arrays(parts))
-        teacher = teach(name, entry, self.split, file, seed=self.config.seed)
+        else:
+            teacher = teach(name, entry, self.split, file, seed=self.config.seed)
         return self._judged(teacher, load_arrays(scores.read_bytes(), MAX_SCORES_BYTES))
 
     def _judged(self, teacher: Teacher, scores: Mapping[str, Array]) -> Taught:
@@ -320,8 +325,8 @@ class Run:
         Raises:
             InputError: The recipe can't be made of this student.
         """
-        slates = calibration(self.student, self.split.train.slates, self.config.slate_sizes)
-        return Quantized({RANK_MODEL: quantize(self.converted[0].rank, recipe, slates)}, {RANK_MODEL: recipe})
+        content = quantized(self.student, self.converted[0], self.split.train.slates, recipe)
+        return Quantized({RANK_MODEL: content}, {RANK_MODEL: recipe})
 
     def packed(self, quantized: Quantized) -> Bundle:
         """A bundle of these ranking models, before any gate."""
@@ -369,7 +374,7 @@ class Run:
             trial.found.scores,
             p50_us=trial.found.p50_us,
             size_bytes=len(content),
-            reference=score(self.student, self.judged),
+            reference=self.reference,
             slates=self.judged,
             rng=np.random.default_rng(0),
         )

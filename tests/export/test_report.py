@@ -367,7 +367,6 @@ def fake_run(folder: Path, *, ordered: bool = False, teachers: int = 1, passed: 
     verdict = Verdict("golden", None, 0.001, passed, "golden: as it went")
     manifest = SimpleNamespace(quantization=quantized.recipes)
     bundle = SimpleNamespace(digest="digest", manifest=manifest)
-    (folder / "stages.json").write_text('{"student": 1.5}')
     config = SimpleNamespace(
         name="fake",
         version=3,
@@ -385,6 +384,7 @@ def fake_run(folder: Path, *, ordered: bool = False, teachers: int = 1, passed: 
         proven=SimpleNamespace(bundle=bundle, verdicts=(verdict,), trials=()),
         pythons={"ai-edge-litert": Path("one"), "tflite-runtime": Path("two")},
         folder=folder,
+        seconds={"student": 1.5},
     )
 
 

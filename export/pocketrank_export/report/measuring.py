@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -73,7 +72,7 @@ def measured(run: Run) -> Figures:
         calibration=calibration(scores, slates, rng) if slates.labels.any() else None,
         verdicts=proven.verdicts,
         failures={trial.runtime: trial.failure for trial in found if trial.found is None},
-        seconds=json.loads((run.folder / "stages.json").read_text()),
+        seconds=dict(run.seconds),
     )
 
 
